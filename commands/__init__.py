@@ -1,0 +1,1 @@
+"""The domain: what the console does, without any HTTP."""

@@ -1,0 +1,56 @@
+"""Who may do what: one table of roles and permissions, asked at creation and at dispatch.
+
+``allows`` answers, ``require`` raises ``Denied``. Somebody who is not in the team is denied
+everything, and pages turn that into 404, so that nothing about another team shows.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from commands.errors import Denied
+from commands.models import Instance, Membership, Role, Team, User
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+
+class Permission(StrEnum):
+    """Things a member may be allowed to do, as ``resource:action``."""
+
+    INVOCATION_READ = "invocation:read"
+    INVOCATION_CREATE = "invocation:create"
+    INSTANCE_READ = "instance:read"
+    INSTANCE_MANAGE = "instance:manage"
+    TEAM_MANAGE = "team:manage"
+
+
+_READ = frozenset({Permission.INVOCATION_READ, Permission.INSTANCE_READ})
+
+# A Runner runs saved commands only, so it may not create an invocation of a new one.
+PERMISSIONS: dict[str, frozenset[Permission]] = {
+    Role.VIEWER: _READ,
+    Role.RUNNER: _READ,
+    Role.OPERATOR: _READ | {Permission.INVOCATION_CREATE},
+    Role.TEAM_ADMIN: frozenset(Permission),
+}
+
+
+def allows(actor: User | AnonymousUser | None, permission: Permission, team: Team) -> bool:
+    """Whether ``actor`` may do what ``permission`` names in ``team``."""
+    if actor is None or not actor.is_authenticated or not actor.is_active:
+        return False
+    role = Membership.objects.filter(team=team, user=actor).values_list("role", flat=True).first()
+    return role is not None and permission in PERMISSIONS[role]
+
+
+def require(actor: User | AnonymousUser | None, permission: Permission, team: Team) -> None:
+    """Raise Denied unless ``allows``."""
+    if not allows(actor, permission, team):
+        raise Denied("You may not do this in this team.")
+
+
+def may_use(team: Team, instance: Instance) -> bool:
+    """Whether tasks of ``team`` may run on ``instance``: its own, or lent to it."""
+    return Instance.objects.usable_by(team).filter(pk=instance.pk).exists()

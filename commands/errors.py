@@ -1,0 +1,94 @@
+"""Everything that can go wrong in the domain, as one tree of exceptions.
+
+    CommandConsoleError
+    ├── Denied                 the actor may not do this (or may not know that it exists)
+    ├── Invalid                the input breaks a rule; knows the field it belongs to
+    │   └── InvalidFields      several of them at once
+    ├── Conflict               the request contradicts the state of things
+    │   └── IdempotencyMismatch  a client token came again with another request
+    └── ExecutionError         an instance could not be made to do something
+        ├── ConnectFailed      nothing was started: no usable SSH connection
+        ├── StartRefused       nothing was started: the instance said why
+        ├── ConnectionLost     the connection broke; what runs there goes on
+        └── RunLost            the instance no longer knows how the run ended
+
+``code`` is stable: it is stored with runs, shown to people and matched by programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class CommandConsoleError(Exception):
+    """Root of the tree. ``code`` names the case, ``message`` is a sentence for a person."""
+
+    code = "InternalError"
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        if code:
+            self.code = code
+
+
+class Denied(CommandConsoleError):
+    """The actor may not do this. Pages answer 404, so that nothing is given away."""
+
+    code = "Forbidden"
+
+
+class Invalid(CommandConsoleError):
+    """One value breaks a rule. ``field`` is the form field it belongs to, or ``""``."""
+
+    code = "InvalidParameter"
+
+    def __init__(self, message: str, *, field: str = "", code: str = "") -> None:
+        super().__init__(message, code=code)
+        self.field = field
+
+
+class InvalidFields(Invalid):
+    """Several values break rules. ``errors`` maps a field to the sentences about it."""
+
+    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        super().__init__(" ".join(text for texts in errors.values() for text in texts))
+        self.errors = dict(errors)
+
+
+class Conflict(CommandConsoleError):
+    """The request contradicts the present state."""
+
+    code = "OperationConflict"
+
+
+class IdempotencyMismatch(Conflict):
+    """A client token was used before, with a different request."""
+
+    code = "IdempotentParameterMismatch"
+
+
+class ExecutionError(CommandConsoleError):
+    """An instance could not be made to do something."""
+
+    code = "ExecutionException"
+
+
+class ConnectFailed(ExecutionError):
+    """No usable connection, so nothing was started. Codes: see ``rules.status``."""
+
+
+class StartRefused(ExecutionError):
+    """The instance was reached and did not start the script. Codes: see ``rules.status``."""
+
+
+class ConnectionLost(ExecutionError):
+    """The connection broke. What runs on the instance goes on; attach again by offset."""
+
+    code = "ConnectionLost"
+
+
+class RunLost(ExecutionError):
+    """The instance cannot say how the run ended; it may have run, and is not run again."""
+
+    code = "OutcomeUnknown"

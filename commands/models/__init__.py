@@ -1,0 +1,23 @@
+"""The domain's rows. Reading is done with their QuerySets, changing through the services."""
+
+from commands.models.command import Command, CommandVersion
+from commands.models.instance import Credential, Grant, Instance, InstanceTag
+from commands.models.invocation import Invocation, OutputChunk, Run
+from commands.models.team import Membership, Region, Role, Team, User
+
+__all__ = [
+    "Command",
+    "CommandVersion",
+    "Credential",
+    "Grant",
+    "Instance",
+    "InstanceTag",
+    "Invocation",
+    "Membership",
+    "OutputChunk",
+    "Region",
+    "Role",
+    "Run",
+    "Team",
+    "User",
+]

@@ -1,0 +1,202 @@
+"""What was asked to run (Invocation), where it runs (Run), and what it prints (OutputChunk)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import Q
+
+from commands.models.command import Command, CommandVersion, type_choices
+from commands.models.ids import new_invocation_uid
+from commands.models.instance import Instance
+from commands.models.team import Region, Team, User
+from commands.rules import limits
+from commands.rules.content import CommandType
+from commands.rules.status import FINAL, Phase, RunStatus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+_FINAL = sorted(FINAL)
+
+
+class InvocationQuerySet(models.QuerySet["Invocation"]):
+    """Tasks, and who may see them."""
+
+    def visible_to(self, user: User | AnonymousUser) -> InvocationQuerySet:
+        """Tasks of the teams of ``user``."""
+        return self.filter(team__in=Team.objects.of(user))
+
+    def active(self) -> InvocationQuerySet:
+        """Tasks with a run that has not ended."""
+        return self.filter(
+            models.Exists(Run.objects.filter(invocation=models.OuterRef("pk")).unfinished())
+        )
+
+
+class Invocation(models.Model):
+    """One request to run something on some instances: a "task", with a frozen copy of it."""
+
+    uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="invocations")
+    region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="invocations")
+    command = models.ForeignKey(
+        Command, null=True, on_delete=models.SET_NULL, related_name="invocations"
+    )
+    version = models.ForeignKey(
+        CommandVersion, null=True, on_delete=models.SET_NULL, related_name="invocations"
+    )
+    name = models.CharField(max_length=limits.NAME_CHARS)
+    type = models.CharField(max_length=24, choices=type_choices)
+    content = models.TextField()
+    workdir = models.CharField(max_length=limits.WORKDIR_CHARS, blank=True, default="")
+    timeout = models.PositiveIntegerField()
+    timeout_asked = models.BigIntegerField()
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by_name = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+    client_token = models.CharField(max_length=limits.CLIENT_TOKEN_CHARS, blank=True, default="")
+    request_digest = models.CharField(max_length=64, blank=True, default="")
+
+    objects = InvocationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        indexes = [
+            models.Index(fields=["team", "region", "-created_at"], name="invocation_listing")
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(uid__startswith="t-"), name="invocation_uid"),
+            models.CheckConstraint(condition=~Q(name=""), name="invocation_has_name"),
+            models.CheckConstraint(
+                condition=Q(type__in=[kind.value for kind in CommandType]), name="invocation_type"
+            ),
+            models.CheckConstraint(
+                condition=Q(timeout__gte=limits.TIMEOUT_MIN, timeout__lte=limits.TIMEOUT_MAX),
+                name="invocation_timeout",
+            ),
+            models.UniqueConstraint(
+                fields=["team", "created_by", "client_token"],
+                condition=~Q(client_token=""),
+                name="invocation_client_token",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.uid} {self.name}"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs, and which of them still need somebody."""
+
+    def unfinished(self) -> RunQuerySet:
+        """Runs that have not ended."""
+        return self.exclude(status__in=_FINAL)
+
+
+class Run(models.Model):
+    """One invocation on one instance. Columns of the instance are copies: it may go away."""
+
+    invocation = models.ForeignKey(Invocation, on_delete=models.CASCADE, related_name="runs")
+    instance = models.ForeignKey(
+        Instance, null=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    instance_uid = models.CharField(max_length=32)
+    instance_name = models.CharField(max_length=128)
+    address = models.CharField(max_length=270)
+
+    status = models.CharField(max_length=16, default=RunStatus.PENDING.value)
+    phase = models.CharField(max_length=16, default=Phase.QUEUED.value)
+    exit_code = models.BigIntegerField(null=True)
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    error_info = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    lease_owner = models.CharField(max_length=64, blank=True, default="")
+    lease_until = models.DateTimeField(null=True)
+    base = models.CharField(max_length=255, blank=True, default="")
+    boot_id = models.CharField(max_length=64, blank=True, default="")
+    machine_id = models.CharField(max_length=64, blank=True, default="")
+    hostname = models.CharField(max_length=255, blank=True, default="")
+
+    stdout_size = models.BigIntegerField(default=0)
+    stderr_size = models.BigIntegerField(default=0)
+    next_sequence = models.BigIntegerField(default=0)
+    last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        indexes = [
+            models.Index(
+                fields=["lease_until"],
+                condition=~Q(status__in=_FINAL),
+                name="run_unfinished_lease",
+            )
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["invocation", "instance_uid"], name="run_once"),
+            models.CheckConstraint(
+                condition=Q(status__in=[status.value for status in RunStatus]), name="run_status"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=_FINAL, finished_at__isnull=False)
+                | (~Q(status__in=_FINAL) & Q(finished_at__isnull=True)),
+                name="run_finished_when_final",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=RunStatus.SUCCESS.value) | Q(exit_code=0, error_code=""),
+                name="run_success_is_exit_0",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=RunStatus.FAILED.value)
+                | (Q(exit_code__isnull=False) & ~Q(exit_code=0)),
+                name="run_failed_has_exit_code",
+            ),
+            models.CheckConstraint(
+                condition=Q(stdout_size__gte=0, stderr_size__gte=0, next_sequence__gte=0),
+                name="run_sizes",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instance_name}: {self.status}"
+
+    @property
+    def execution_id(self) -> str:
+        """The run's name on the instance: unique for ever, readable by a person there."""
+        return f"{self.invocation.uid}.{self.instance_uid}"
+
+
+class OutputChunk(models.Model):
+    """Some consecutive bytes that a run printed, in order of arrival."""
+
+    class Stream(models.IntegerChoices):
+        """The two streams, by their number in the database."""
+
+        STDOUT = 1, "stdout"
+        STDERR = 2, "stderr"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="chunks")
+    sequence = models.BigIntegerField()
+    stream = models.PositiveSmallIntegerField()
+    offset = models.BigIntegerField()
+    data = models.BinaryField()
+    arrived_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["run", "sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "sequence"], name="output_sequence"),
+            models.UniqueConstraint(fields=["run", "stream", "offset"], name="output_offset"),
+            models.CheckConstraint(condition=Q(stream__in=[1, 2]), name="output_stream"),
+            models.CheckConstraint(
+                condition=Q(sequence__gte=0, offset__gte=0), name="output_from_0"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.sequence}"

@@ -1,0 +1,157 @@
+"""Rules about what a command consists of: its text, name, path and timeout.
+
+Each function takes what a person typed and returns what is kept, or raises ``errors.Invalid``
+with the form field and a sentence. Sizes are counted as Cloud Assistant counts them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from commands.errors import Invalid
+from commands.rules import limits
+
+
+class CommandType(StrEnum):
+    """Kinds of script, in Cloud Assistant's words."""
+
+    SHELL = "RunShellScript"
+    BAT = "RunBatScript"
+    POWERSHELL = "RunPowerShellScript"
+
+
+class OsType(StrEnum):
+    """Operating systems an instance can have."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+
+
+RUNS_ON = {
+    CommandType.SHELL: OsType.LINUX,
+    CommandType.BAT: OsType.WINDOWS,
+    CommandType.POWERSHELL: OsType.WINDOWS,
+}
+"""Which operating system each kind of script needs."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+def encoded_size(content: str) -> int:
+    """Bytes that ``content`` has after UTF-8 and Base64 encoding."""
+    return (len(content.encode()) + 2) // 3 * 4
+
+
+def check_type(value: str) -> CommandType:
+    """The kind of script called ``value``."""
+    try:
+        return CommandType(value)
+    except ValueError:
+        raise Invalid("Choose a command type.", field="type", code="InvalidCmdType") from None
+
+
+def check_content(content: str) -> str:
+    """The script as it is kept: line ends are LF, it is not empty and not too long."""
+    _refuse_undecodable(content, field="content", what="Command")
+    text = content.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise Invalid("Enter a command.", field="content", code="MissingParameter")
+    if "\x00" in text:
+        line = text[: text.index("\x00")].count("\n") + 1
+        raise Invalid(
+            f"Command has a NUL character on line {line}. Remove it.",
+            field="content",
+            code="CmdContent.IllegalCharacter",
+        )
+    excess = encoded_size(text) - limits.CONTENT_BYTES
+    if excess > 0:
+        raise Invalid(
+            f"Command is {excess:,} bytes too long after Base64. "
+            f"The limit is {limits.CONTENT_BYTES:,}.",
+            field="content",
+            code="CmdContent.ExceedLimit",
+        )
+    return text
+
+
+def check_name(name: str) -> str:
+    """The name without white space around it; not empty, one line, not too long."""
+    return _check_line(name, field="name", what="Command name", most=limits.NAME_CHARS)
+
+
+def check_workdir(workdir: str, command_type: CommandType) -> str:
+    """The execution path, ``""`` for the default; absolute in the way of the type's system."""
+    if not workdir.strip():
+        return ""
+    path = _check_line(workdir, field="workdir", what="Execution path", most=limits.WORKDIR_CHARS)
+    if RUNS_ON[command_type] is OsType.LINUX and not path.startswith("/"):
+        raise Invalid(
+            "Execution path must start with /.", field="workdir", code="InvalidParameter.WorkingDir"
+        )
+    if RUNS_ON[command_type] is OsType.WINDOWS and not re.match(r"[A-Za-z]:[\\/]", path):
+        raise Invalid(
+            "Execution path must start with a drive letter, such as C:\\.",
+            field="workdir",
+            code="InvalidParameter.WorkingDir",
+        )
+    return path
+
+
+def check_timeout(value: str | int) -> tuple[int, int]:
+    """``(timeout, asked)`` in seconds: numbers below the minimum are raised, not refused."""
+    text = str(value).strip() or str(limits.TIMEOUT_DEFAULT)
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise Invalid(
+            "Enter a whole number of seconds.", field="timeout", code="InvalidTimeout.Malformed"
+        )
+    asked = int(text)
+    if asked > limits.TIMEOUT_MAX:
+        raise Invalid(
+            f"Timeout can't be longer than {limits.TIMEOUT_MAX:,} seconds.",
+            field="timeout",
+            code="InvalidTimeout.ExceedLimit",
+        )
+    return max(asked, limits.TIMEOUT_MIN), asked
+
+
+def check_client_token(token: str) -> str:
+    """The client token: printable ASCII, at most 64 characters; ``""`` for none."""
+    if len(token) > limits.CLIENT_TOKEN_CHARS or not (token.isascii() and token.isprintable()):
+        raise Invalid(
+            f"A client token has at most {limits.CLIENT_TOKEN_CHARS} printable ASCII characters.",
+            field="client_token",
+            code="InvalidClientToken.Malformed",
+        )
+    return token
+
+
+def _check_line(value: str, *, field: str, what: str, most: int) -> str:
+    _refuse_undecodable(value, field=field, what=what)
+    text = value.strip()
+    if not text:
+        raise Invalid(f"Enter a {what.lower()}.", field=field, code="MissingParameter")
+    if _CONTROL.search(text) or "\n" in text or "\t" in text:
+        raise Invalid(
+            f"{what} can't contain line breaks or control characters.",
+            field=field,
+            code=f"InvalidParameterCharacter.{field}",
+        )
+    if len(text) > most:
+        raise Invalid(
+            f"{what} must be {most} characters or fewer.", field=field, code="ExceedLimit"
+        )
+    return text
+
+
+def _refuse_undecodable(value: str, *, field: str, what: str) -> None:
+    # A lone surrogate can't be encoded, so it could neither be stored nor sent.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Invalid(
+            f"{what} has a character that isn't valid text. Remove it.",
+            field=field,
+            code=f"InvalidParameterCharacter.{field}",
+        ) from None

@@ -1,0 +1,22 @@
+"""Settings of the test suite: the product's own, in a data directory that goes away."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+if "CONSOLE_TEST_DATA" not in os.environ:
+    # Child processes of a test run share its directory; only the first one removes it.
+    os.environ["CONSOLE_TEST_DATA"] = tempfile.mkdtemp(prefix="command-console-tests-")
+    atexit.register(shutil.rmtree, os.environ["CONSOLE_TEST_DATA"], ignore_errors=True)
+os.environ["CONSOLE_DATA_DIR"] = os.environ["CONSOLE_TEST_DATA"]
+
+from console.settings import *  # noqa: E402, F403
+from console.settings import DATA_DIR, DATABASES  # noqa: E402
+
+# Threads and servers share the test database, so it is a file rather than memory.
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
