@@ -13,8 +13,8 @@ if "CONSOLE_TEST_DATA" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["CONSOLE_TEST_DATA"], ignore_errors=True)
 os.environ["CONSOLE_DATA_DIR"] = os.environ["CONSOLE_TEST_DATA"]
 
-from console.settings import *  # noqa: E402, F403
-from console.settings import DATA_DIR, DATABASES  # noqa: E402
+from console.settings import *  # noqa: F403
+from console.settings import DATA_DIR, DATABASES
 
 # Threads and servers share the test database, so it is a file rather than memory.
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -21,7 +21,7 @@ def test_encoded_size_is_that_of_base64(text):
 def test_largest_content_passes_and_one_more_group_does_not():
     largest = "x" * (limits.CONTENT_BYTES // 4 * 3)
     assert content.check_content(largest) == largest
-    with pytest.raises(Invalid, match="4 bytes too long after Base64. The limit is 18,432"):
+    with pytest.raises(Invalid, match=r"4 bytes too long after Base64\. The limit is 18,432"):
         content.check_content(largest + "x")
 
 
@@ -66,8 +66,15 @@ def test_a_name_of_emoji_counts_characters():
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("60", (60, 60)), ("", (60, 60)), (9, (10, 9)), ("0", (10, 0)), ("-5", (10, -5)),
-     ("86400", (86_400, 86_400)), (" 10 ", (10, 10))],
+    [
+        ("60", (60, 60)),
+        ("", (60, 60)),
+        (9, (10, 9)),
+        ("0", (10, 0)),
+        ("-5", (10, -5)),
+        ("86400", (86_400, 86_400)),
+        (" 10 ", (10, 10)),
+    ],
 )
 def test_timeouts(given, expected):
     assert content.check_timeout(given) == expected

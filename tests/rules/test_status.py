@@ -23,7 +23,7 @@ S, T = RunStatus, TaskStatus
 
 def test_every_status_has_a_row_and_every_final_one_no_way_out():
     assert set(TRANSITIONS) == set(RunStatus)
-    assert FINAL == {S.SUCCESS} | FAILURES | STOPS
+    assert {S.SUCCESS} | FAILURES | STOPS == FINAL
     assert all(not may_become(end, other) for end in FINAL for other in S if end != other)
 
 

@@ -1,0 +1,181 @@
+"""The executor contract: what the console asks of an instance, whatever carries it there.
+
+An *executor* starts a script on an instance, lets anyone follow its output by byte offset,
+ends it, and clears up behind it. The instance is the truth about execution: a script runs
+detached there, writes into spool files in a directory of its run, and goes on whoever
+listens. Every operation is idempotent by ``run_id``, may be called by any worker process at
+any time, and blocks the calling thread; none touches the database.
+
+    start ──> Started            the script runs (or has run) on the instance, once
+    follow ─> Finished           output from the given offsets on, then how it ended
+    cancel ─> Cancelled          the process tree is ended; how many are left
+    acknowledge                  the result is stored: the instance may forget the run
+
+Errors are ``commands.errors.ExecutionError``: ``ConnectFailed`` and ``StartRefused`` mean that
+nothing was started, ``ConnectionLost`` that the caller should attach again, ``RunLost`` that
+nobody can say how the run ended. Their codes are ``rules.status.ErrorCode`` values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol
+
+Stream = Literal["stdout", "stderr"]
+"""Which of a script's two output streams some bytes came from."""
+
+
+class Ending(StrEnum):
+    """What ended a script."""
+
+    EXIT = "exit"
+    """It ended by itself; ``exit_code`` holds 0..255 (128 + n where a signal n ended it)."""
+    TIMEOUT = "timeout"
+    """Its time was up and its processes were ended."""
+    CANCEL = "cancel"
+    """Somebody cancelled it and its processes were ended (or it was never started)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an instance is and how to sign in. Equal endpoints share one connection.
+
+    ``host_key`` is the pinned public key, ``"ssh-ed25519 AAAA…"``; no other key is accepted.
+    Exactly one of ``private_key`` (OpenSSH or PEM text) and ``password`` is set.
+    """
+
+    host: str
+    port: int
+    user: str
+    host_key: str
+    private_key: str = field(default="", repr=False)
+    passphrase: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What to run. ``run_id`` matches ``[A-Za-z0-9._-]{1,80}`` and is unique for ever.
+
+    ``script`` is the exact bytes to execute; an interpreter line (``#!``) is honoured, else
+    ``/bin/sh``. ``workdir`` empty means the home directory of the user. ``timeout`` and
+    ``grace`` (between TERM and KILL) are seconds, counted on the instance.
+    """
+
+    run_id: str
+    script: bytes = field(repr=False)
+    workdir: str = ""
+    timeout: int = 60
+    grace: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """How to find a started run again: its id and its directory's parent on the instance."""
+
+    run_id: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Answer of ``start``. ``fresh`` is False where the run had been started before.
+
+    ``base`` must be stored and given back in a ``Handle``. ``boot_id``, ``machine_id`` and
+    ``hostname`` say where the script really runs ("" where the instance does not tell).
+    """
+
+    base: str
+    fresh: bool
+    boot_id: str = ""
+    machine_id: str = ""
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """How many bytes of each stream the caller already has."""
+
+    stdout: int = 0
+    stderr: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Some consecutive bytes of one stream, beginning at ``offset`` in that stream."""
+
+    stream: Stream
+    offset: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a script ended, and how many bytes each stream has in all.
+
+    ``exit_code`` is None unless ``ending`` is EXIT. ``left`` is the number of processes of
+    the run still alive after the last KILL, or None where it was not verified.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    stdout_size: int
+    stderr_size: int
+    left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Answer of ``cancel``. ``left`` as in ``Finished``."""
+
+    left: int | None
+
+
+class Executor(Protocol):
+    """Starts, follows, ends and forgets runs on instances. Safe for use by many threads."""
+
+    def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
+        """Start the script, unless ``spec.run_id`` was ever started there before.
+
+        Precondition: none. Effect: exactly one detached execution per ``run_id``, however
+        often and from wherever this is called; also after ``acknowledge`` it never runs
+        again. Raises ConnectFailed, StartRefused (nothing was started), ConnectionLost
+        (unknown whether it was started: call again).
+        """
+        ...
+
+    def follow(
+        self,
+        endpoint: Endpoint,
+        handle: Handle,
+        offsets: Offsets,
+        receive: Callable[[Output], None],
+    ) -> Finished:
+        """Hand every byte from ``offsets`` on to ``receive``, live, until the run has ended.
+
+        Each stream arrives in order and without gap; the two are interleaved as they arrive.
+        Raises ConnectFailed or ConnectionLost (follow again from the offsets reached),
+        RunLost (the directory, or the end of the run, is gone for good). An exception that
+        ``receive`` raises ends the following and is passed on.
+        """
+        ...
+
+    def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
+        """End the run's processes: TERM, grace, KILL. A run not yet started never starts.
+
+        A run that has ended keeps its result. Raises ConnectFailed, ConnectionLost.
+        """
+        ...
+
+    def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
+        """Let the instance forget the run: its directory goes, a small tombstone stays.
+
+        Precondition: the result is stored. Raises ConnectFailed, ConnectionLost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close all connections; calls in progress end with ConnectionLost. Scripts go on."""
+        ...

@@ -1,0 +1,239 @@
+"""An Executor without instances, for tests and benchmarks.
+
+It keeps every promise of the contract (the same contract tests run against it), but scripts
+are a tiny language, a line each::
+
+    say TEXT      write TEXT and a newline to stdout
+    err TEXT      the same to stderr
+    sleep SECONDS
+    exit CODE
+
+Comments, blank lines and ``PRELUDE`` are skipped; with ``PRELUDE`` in front the same text is a
+shell script. A script's whole course is computed when it starts and the clock decides how much
+of it has happened, so that ten thousand runs need no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
+from commands.execution.executor import (
+    Cancelled,
+    Ending,
+    Endpoint,
+    Finished,
+    Handle,
+    Offsets,
+    Output,
+    RunSpec,
+    Started,
+    Stream,
+)
+from commands.execution.remote import interpreter_of
+from commands.rules.status import ErrorCode
+
+PRELUDE = b"""say() { printf '%s\\n' "$*"; }
+err() { printf '%s\\n' "$*" >&2; }
+"""
+BASE = "/fake/.command-console"
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """Bytes that appear ``at`` seconds after the start."""
+
+    at: float
+    stream: Stream
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run: what will happen, and until when it does."""
+
+    began: float
+    events: list[_Event] = field(default_factory=list)
+    ends: float = 0.0
+    ending: Ending = Ending.EXIT
+    exit_code: int | None = 0
+    lost: bool = False
+
+    def stop(self, at: float, ending: Ending) -> None:
+        """Let nothing happen after ``at`` seconds."""
+        self.events = [event for event in self.events if event.at <= at]
+        self.ends, self.ending, self.exit_code = at, ending, None
+
+    def bytes_until(self, stream: Stream, at: float) -> bytes:
+        """What has been written to ``stream`` after ``at`` seconds."""
+        return b"".join(e.data for e in self.events if e.stream == stream and e.at <= at)
+
+    def next_after(self, at: float) -> float:
+        """When the next thing happens: bytes, or the end."""
+        return min([e.at for e in self.events if e.at > at] + [self.ends])
+
+
+def _plan(spec: RunSpec, began: float) -> _Run:
+    run, at = _Run(began), 0.0
+    for line in spec.script.removeprefix(PRELUDE).splitlines():
+        word, _, rest = line.partition(b" ")
+        if word == b"say":
+            run.events.append(_Event(at, "stdout", rest + b"\n"))
+        elif word == b"err":
+            run.events.append(_Event(at, "stderr", rest + b"\n"))
+        elif word == b"sleep":
+            at += float(rest)
+        elif word == b"exit":
+            run.exit_code = int(rest)
+            break
+        elif line.strip() and not line.startswith(b"#"):
+            run.events.append(_Event(at, "stderr", word + b": not found\n"))
+            run.exit_code = 127
+            break
+    run.ends = at
+    if at > spec.timeout:
+        run.stop(spec.timeout, Ending.TIMEOUT)
+    return run
+
+
+@dataclass(slots=True)
+class _Instance:
+    """What one endpoint remembers: runs, and the tombstones of acknowledged ones."""
+
+    runs: dict[str, _Run] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+
+
+class FakeExecutor:
+    """See ``executor.Executor``.
+
+    ``missing`` are execution paths and interpreters that do not exist. ``started`` lists the
+    run ids that were really executed, in order; tests read it.
+    """
+
+    def __init__(
+        self,
+        missing: Collection[str] = ("/no/such/directory", "/no/such/interpreter"),
+        unreachable: Mapping[Endpoint, ErrorCode] | None = None,
+    ) -> None:
+        self.started: list[str] = []
+        self.unreachable = dict(unreachable or {})
+        self._missing = missing
+        self._changed = threading.Condition()
+        self._instances: dict[Endpoint, _Instance] = {}
+        self._breaks = 0
+        self._closed = False
+
+    def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
+        """See ``Executor.start``."""
+        with self._changed:
+            instance = self._reach(endpoint)
+            fresh = spec.run_id not in instance.done and spec.run_id not in instance.runs
+            if fresh:
+                self._check(spec)
+                instance.runs[spec.run_id] = _plan(spec, time.monotonic())
+                self.started.append(spec.run_id)
+            return Started(BASE, fresh, "fake-boot", "fake-machine", endpoint.host)
+
+    def follow(
+        self,
+        endpoint: Endpoint,
+        handle: Handle,
+        offsets: Offsets,
+        receive: Callable[[Output], None],
+    ) -> Finished:
+        """See ``Executor.follow``."""
+        at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}
+        breaks = self._breaks
+        while True:
+            with self._changed:
+                run = self._find(endpoint, handle, breaks)
+                now = time.monotonic() - run.began
+                news = [
+                    Output(stream, reached, data[reached:])
+                    for stream, reached in at.items()
+                    if len(data := run.bytes_until(stream, now)) > reached
+                ]
+                if not news and now >= run.ends:
+                    return Finished(
+                        run.ending,
+                        run.exit_code,
+                        at["stdout"],
+                        at["stderr"],
+                        None if run.ending is Ending.EXIT else 0,
+                    )
+                if not news:
+                    self._changed.wait(max(0.0, run.next_after(now) - now))
+            for output in news:
+                receive(output)
+                at[output.stream] += len(output.data)
+
+    def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
+        """See ``Executor.cancel``."""
+        with self._changed:
+            instance = self._reach(endpoint)
+            if handle.run_id in instance.done:
+                return Cancelled(0)
+            run = instance.runs.get(handle.run_id)
+            if run is None:
+                run = instance.runs[handle.run_id] = _Run(time.monotonic())
+                run.stop(0.0, Ending.CANCEL)
+            elif time.monotonic() - run.began < run.ends:
+                run.stop(time.monotonic() - run.began, Ending.CANCEL)
+            self._changed.notify_all()
+            return Cancelled(None if run.ending is Ending.EXIT else 0)
+
+    def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
+        """See ``Executor.acknowledge``."""
+        with self._changed:
+            instance = self._reach(endpoint)
+            instance.done.add(handle.run_id)
+            instance.runs.pop(handle.run_id, None)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """See ``Executor.close``."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def break_connections(self) -> None:
+        """Let every call in progress end with ConnectionLost. Runs go on."""
+        with self._changed:
+            self._breaks += 1
+            self._changed.notify_all()
+
+    def lose(self, endpoint: Endpoint, run_id: str) -> None:
+        """Let the instance lose the run: following it raises RunLost."""
+        with self._changed:
+            self._instances[endpoint].runs[run_id].lost = True
+            self._changed.notify_all()
+
+    def _reach(self, endpoint: Endpoint) -> _Instance:
+        if self._closed:
+            raise ConnectionLost("The console is shutting down.")
+        if endpoint in self.unreachable:
+            code = self.unreachable[endpoint]
+            raise ConnectFailed(f"{endpoint.host} cannot be reached.", code=code)
+        return self._instances.setdefault(endpoint, _Instance())
+
+    def _check(self, spec: RunSpec) -> None:
+        if spec.workdir in self._missing:
+            text = f"The execution path {spec.workdir} does not exist there."
+            raise StartRefused(text, code=ErrorCode.DIRECTORY_NOT_EXISTS)
+        path = interpreter_of(spec.script).path
+        if path in self._missing:
+            text = f"The script asks for {path}, which is not installed there."
+            raise StartRefused(text, code=ErrorCode.INTERPRETER_NOT_FOUND)
+
+    def _find(self, endpoint: Endpoint, handle: Handle, breaks: int) -> _Run:
+        instance = self._reach(endpoint)
+        if breaks != self._breaks:
+            raise ConnectionLost("The connection to the instance broke.")
+        run = instance.runs.get(handle.run_id)
+        if run is None or run.lost:
+            raise RunLost("The directory of the run is gone from the instance.")
+        return run

@@ -1,0 +1,237 @@
+"""Builds the programs that run on an instance and reads what they answer. No I/O here.
+
+A program is ``runner.sh`` (functions only), the parameters and the script as two more
+functions, and one call as its last line; it travels on the standard input of ``/bin/sh -s``,
+so that nothing of it stands in an argument list or an environment, and a program that was
+cut off does nothing. Both output streams of the channel carry *frames* between other bytes::
+
+    RS nonce SP word (SP word)* LF
+
+``nonce`` is random for each channel. Bytes before the first ``flow`` and after an ``end`` are
+noise (greetings, what a ``.bashrc`` prints) and are dropped; bytes between the two are output
+of the script, exactly. The streams of the channel are the streams of the script.
+
+    ============  ==================================================  =====================
+    request       answer on stdout                                    on stderr
+    ============  ==================================================  =====================
+    (any)         hello
+    start         started FRESH BOOT MACHINE HOST BASE | refused CODE
+    follow        flow … end, then result ENDING EXIT LEFT            flow … end
+                  | gone | broken (some bytes are missing: ask again)
+    acknowledge   acknowledged | refused CODE
+    cancel        cancelled LEFT | refused CODE
+    ============  ==================================================  =====================
+
+``beat`` may come at any time and means nothing. After ``start`` (or ``converse``, which does
+nothing itself) the same channel takes ``follow STDOUT STDERR HOW`` and ``acknowledge HOW`` as
+lines on its standard input.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from commands.execution.executor import Handle, Offsets, RunSpec
+
+COMMAND = "exec /bin/sh -s"
+"""What is executed on the instance: no quotes, so it means the same in every login shell."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+_CHUNK = 3500
+_RS = b"\x1e"
+_LONGEST_FRAME = 8192
+_LITERAL = frozenset(range(0x20, 0x7F)) - frozenset(b"%\\'")
+_ESCAPES = [chr(byte) if byte in _LITERAL else f"\\{byte:03o}" for byte in range(256)]
+
+
+def new_nonce() -> str:
+    """A nonce for one channel: 32 hexadecimal digits that no script can guess."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What executes a script: a path, and at most one argument.
+
+    ``program`` is what ``env`` will look for, where the path is that of ``env``.
+    """
+
+    path: str
+    argument: str = ""
+    program: str = ""
+
+
+def interpreter_of(script: bytes) -> Interpreter:
+    """The interpreter that the kernel would choose; ``/bin/sh`` where there is no ``#!``.
+
+    Everything after the path is one argument. A carriage return at the line's end is dropped:
+    browsers and Windows editors put it there, and it never belongs to a path.
+    """
+    if not script.startswith(b"#!"):
+        return Interpreter("/bin/sh")
+    line = script[2:].split(b"\n", 1)[0].split(b"\0", 1)[0].strip(b" \t\r")
+    if not line:
+        return Interpreter("/bin/sh")
+    path, *rest = re.split(rb"[ \t]+", line, maxsplit=1)
+    if b"/" not in path:
+        path = b"./" + path
+    name, argument = _text(path), _text(rest[0]) if rest else ""
+    plain = name.endswith("/env") and argument and not re.search(r"[\s=]|^-", argument)
+    return Interpreter(name, argument, argument if plain else "")
+
+
+def octal(data: bytes) -> Iterator[str]:
+    """``data`` as ``printf`` commands of pure ASCII, joined they print exactly ``data``."""
+    for start in range(0, max(len(data), 1), _CHUNK):
+        text = "".join(_ESCAPES[byte] for byte in data[start : start + _CHUNK])
+        if text.startswith("-"):
+            text = "\\055" + text[1:]
+        yield f"printf '{text}'"
+
+
+def start_program(nonce: str, spec: RunSpec) -> bytes:
+    """The program that starts ``spec`` once, then takes requests. ValueError: a bad id."""
+    interpreter = interpreter_of(spec.script)
+    workdir = spec.workdir
+    if workdir and not workdir.startswith("/"):
+        workdir = "./" + workdir
+    parameters = _common(nonce, spec.run_id, "") | {
+        "workdir": workdir,
+        "interpreter": interpreter.path,
+        "argument": interpreter.argument,
+        "program": interpreter.program,
+        "timeout": str(int(spec.timeout)),
+        "grace": str(int(spec.grace)),
+    }
+    return _program("start", parameters, spec.script)
+
+
+def converse_program(nonce: str, handle: Handle) -> bytes:
+    """The program that takes requests about a run that was started before."""
+    return _program("converse", _common(nonce, handle.run_id, handle.base))
+
+
+def cancel_program(nonce: str, handle: Handle) -> bytes:
+    """The program that ends a run, or keeps it from ever starting."""
+    return _program("cancel", _common(nonce, handle.run_id, handle.base))
+
+
+def follow_request(offsets: Offsets, *, poll: bool = False) -> bytes:
+    """The request for all bytes from ``offsets`` on; ``poll`` where tail cannot wait."""
+    how = "poll" if poll else "tail"
+    return f"follow {int(offsets.stdout)} {int(offsets.stderr)} {how}\n".encode()
+
+
+def acknowledge_request(*, sweep: bool = False) -> bytes:
+    """The request to forget the run; ``sweep`` also drops tombstones of 60 days ago."""
+    return f"acknowledge {'sweep' if sweep else 'only'}\n".encode()
+
+
+def _common(nonce: str, run_id: str, base: str) -> dict[str, str]:
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"not a run id: {run_id!r}")
+    # The grace is the watchdog's; this one serves whoever must end a run in its place.
+    return {"nonce": nonce, "id": run_id, "base": base, "grace": "3"}
+
+
+def _program(operation: str, parameters: Mapping[str, str], script: bytes = b"") -> bytes:
+    for value in parameters.values():
+        if "\0" in value:
+            raise ValueError("a parameter holds a NUL byte")
+    assignments = "\n".join(f"cc_{key}={shlex.quote(value)}" for key, value in parameters.items())
+    text = " &&\n".join(octal(script))
+    program = (
+        f"{_runner()}cc_parameters() {{\n{assignments}\n}}\n"
+        f"cc_text() {{\n{text}\n}}\ncc_main {operation}\n"
+    )
+    return program.encode("utf-8", "surrogateescape")
+
+
+@cache
+def _runner() -> str:
+    """``runner.sh`` without comments and indentation: half the bytes to send each time."""
+    source = Path(__file__).with_name("runner.sh").read_text(encoding="ascii")
+    lines = (line.strip() for line in source.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: its first word, and the others."""
+
+    word: str
+    rest: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Reader:
+    """Takes one stream of a channel apart. Feed it bytes in any pieces.
+
+    ``noise`` keeps the beginning of what is neither frame nor output, for error messages.
+    """
+
+    nonce: str
+    noise: bytearray = field(default_factory=bytearray)
+    _buffer: bytes = b""
+    _flowing: bool = False
+
+    def feed(self, data: bytes) -> list[Frame | bytes]:
+        """The frames and the pieces of output that ``data`` completes, in order."""
+        found: list[Frame | bytes] = []
+        mark = _RS + self.nonce.encode() + b" "
+        self._buffer += data
+        while self._buffer:
+            at = self._buffer.find(mark)
+            if at < 0:
+                at = len(self._buffer) - _overlap(self._buffer, mark)
+                self._pass_on(at, found)
+                break
+            self._pass_on(at, found)
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                if len(self._buffer) > _LONGEST_FRAME:
+                    raise ValueError("a frame without end")
+                break
+            words = self._buffer[len(mark) : end].decode("utf-8", "surrogateescape").split(" ")
+            self._buffer = self._buffer[end + 1 :]
+            self._take(Frame(words[0], tuple(words[1:])), found)
+        return found
+
+    def _pass_on(self, count: int, found: list[Frame | bytes]) -> None:
+        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        if self._flowing:
+            if data:
+                found.append(data)
+        elif len(self.noise) < 2000:
+            self.noise += data
+
+    def _take(self, frame: Frame, found: list[Frame | bytes]) -> None:
+        if frame.word == "beat":
+            return
+        self._flowing = frame.word == "flow"
+        found.append(frame)
+
+
+def _overlap(data: bytes, mark: bytes) -> int:
+    """How many bytes at the end of ``data`` may be the beginning of ``mark``."""
+    at = data.find(_RS, max(0, len(data) - len(mark) + 1))
+    while at >= 0:
+        if mark.startswith(data[at:]):
+            return len(data) - at
+        at = data.find(_RS, at + 1)
+    return 0
+
+
+def count_of(word: str) -> int | None:
+    """A number in a frame; None where the instance did not verify it (``-``)."""
+    return int(word) if word.isdigit() else None

@@ -1,0 +1,1 @@
+"""What runs print: bytes by run and offset, and who is told that there are more."""

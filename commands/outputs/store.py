@@ -1,0 +1,48 @@
+"""Reading stored output: chunks in order of arrival, whole streams, all of it.
+
+Appending is the recorder's business, which owns a run's offsets while it has the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from commands.models import OutputChunk, Run
+
+STREAMS = {OutputChunk.Stream.STDOUT.value: "stdout", OutputChunk.Stream.STDERR.value: "stderr"}
+"""Names of the streams by their number in the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive bytes of one stream. ``sequence`` counts from 0 in a run."""
+
+    sequence: int
+    stream: str
+    offset: int
+    data: bytes
+    arrived_at: datetime
+
+
+def read(run_id: int, *, after: int = -1, limit: int | None = None) -> list[Chunk]:
+    """Chunks of a run with a sequence greater than ``after``, in order of arrival."""
+    rows = (
+        OutputChunk.objects.filter(run_id=run_id, sequence__gt=after)
+        .order_by("sequence")
+        .values_list("sequence", "stream", "offset", "data", "arrived_at")
+    )
+    return [_chunk(row) for row in (rows if limit is None else rows[:limit])]
+
+
+def read_raw(run: Run) -> Iterator[bytes]:
+    """All bytes of a run in order of arrival, both streams, a chunk at a time."""
+    rows = OutputChunk.objects.filter(run=run).order_by("sequence").values_list("data", flat=True)
+    for data in rows.iterator(chunk_size=64):
+        yield bytes(data)
+
+
+def _chunk(row: tuple[int, int, int, bytes | memoryview, datetime]) -> Chunk:
+    sequence, stream, offset, data, arrived_at = row
+    return Chunk(sequence, STREAMS[stream], offset, bytes(data), arrived_at)

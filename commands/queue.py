@@ -1,0 +1,39 @@
+"""The only door to the broker: names of background jobs, and how to ask for one.
+
+Services ask for jobs by name and never import tasks. A message carries ids and nothing else:
+it is a hint that may be lost or doubled, the rows are the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from functools import partial
+
+from celery import current_app
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+log = logging.getLogger(__name__)
+
+
+class Job(StrEnum):
+    """Background jobs, by the name of their Celery task."""
+
+    START_RUNS = "commands.tasks.start_runs"
+    RECONCILE = "commands.tasks.reconcile"
+
+
+def enqueue(job: Job, **ids: object) -> None:
+    """Ask for ``job`` once the present transaction is committed.
+
+    A broker that does not answer is not an error: the reconciler finds what waits.
+    """
+    transaction.on_commit(partial(_send, job, ids))
+
+
+def _send(job: Job, ids: dict[str, object]) -> None:
+    try:
+        current_app.send_task(job.value, kwargs=ids, retry=False)
+    except OperationalError as error:
+        log.warning("The broker does not answer; %s waits for the reconciler: %s", job, error)

@@ -1,0 +1,163 @@
+"""Instances and the credentials to sign in there."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from commands import access
+from commands.errors import Conflict, Denied, Invalid
+from commands.execution import hostkey
+from commands.models import Credential, Grant, Instance, InstanceTag, Region, Team, User
+from commands.models.instance import fingerprint
+from commands.services import teams
+
+
+@transaction.atomic
+def add_instance(
+    *,
+    actor: User,
+    team: Team,
+    region: Region,
+    name: str,
+    host: str,
+    port: int = 22,
+    user: str,
+    credential: Credential,
+    host_key: str,
+    tags: dict[str, str] | None = None,
+    os_type: str = Instance.Os.LINUX,
+) -> Instance:
+    """Make a server known to the console.
+
+    ``host_key`` is its public key as ``"type base64"``, read and confirmed by a person; no
+    other key will be accepted. Raises Denied, Invalid.
+    """
+    access.require(actor, access.Permission.INSTANCE_MANAGE, team)
+    if credential.team_id != team.pk or credential.region_id != region.pk:
+        raise Denied("That credential belongs to another team or region.")
+    return _create(
+        team=team,
+        region=region,
+        name=name,
+        host=host,
+        port=port,
+        user=user,
+        credential=credential,
+        host_key=host_key,
+        tags=tags or {},
+        os_type=os_type,
+    )
+
+
+@transaction.atomic
+def add_credential(
+    *,
+    actor: User,
+    team: Team,
+    region: Region,
+    name: str,
+    private_key: str = "",
+    passphrase: str = "",
+    password: str = "",
+) -> Credential:
+    """Keep a private key (with its passphrase, if it has one) or a password, encrypted.
+
+    Raises Denied; Invalid unless exactly one of ``private_key`` and ``password`` is given;
+    Conflict if the name is taken.
+    """
+    access.require(actor, access.Permission.INSTANCE_MANAGE, team)
+    if bool(private_key) == bool(password):
+        raise Invalid("Give either a private key or a password.", field="secret")
+    if Credential.objects.filter(team=team, region=region, name=name).exists():
+        raise Conflict(f"There is a credential called {name} already. Choose another name.")
+    return Credential.objects.create(
+        team=team,
+        region=region,
+        name=name,
+        kind=Credential.Kind.PRIVATE_KEY if private_key else Credential.Kind.PASSWORD,
+        secret=private_key or password,
+        passphrase=passphrase,
+    )
+
+
+def read_host_key(*, host: str, port: int) -> tuple[str, str]:
+    """The key that a server shows now, and its fingerprint, for a person to compare.
+
+    Raises ConnectFailed. Do not call it inside a transaction: it waits for the network.
+    """
+    key = hostkey.read(host, port)
+    return key, fingerprint(key)
+
+
+@transaction.atomic
+def lend_instance(*, actor: User, instance: Instance, team: Team) -> Grant:
+    """Let another team run tasks on an instance of one's own team. Raises Denied, Invalid."""
+    access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
+    if instance.team_id == team.pk:
+        raise Invalid("An instance can't be lent to the team that owns it.", field="team")
+    grant, _ = Grant.objects.get_or_create(
+        instance=instance, team=team, defaults={"created_by": actor}
+    )
+    return grant
+
+
+@transaction.atomic
+def ensure_demo_instance(
+    *, team: Team, name: str, host: str, port: int, user: str, private_key: str, host_key: str
+) -> Instance:
+    """Make or refresh a demo instance, found by its name among the team's demo instances."""
+    region = teams.default_region()
+    credential, _ = Credential.objects.update_or_create(
+        team=team,
+        region=region,
+        name="Demo key",
+        defaults={"kind": Credential.Kind.PRIVATE_KEY, "secret": private_key},
+    )
+    known = Instance.objects.filter(team=team, region=region, name=name, credential=credential)
+    if instance := known.first():
+        instance.host, instance.port, instance.user = host, port, user
+        instance.host_key = _checked_host_key(host_key)
+        instance.save(update_fields=["host", "port", "user", "host_key"])
+        return instance
+    return _create(
+        team=team,
+        region=region,
+        name=name,
+        host=host,
+        port=port,
+        user=user,
+        credential=credential,
+        host_key=host_key,
+        tags={"demo": ""},
+        os_type=Instance.Os.LINUX,
+    )
+
+
+def _create(
+    *, host_key: str, tags: dict[str, str], name: str, host: str, port: int, **columns: object
+) -> Instance:
+    if not name.strip() or not host.strip():
+        raise Invalid("An instance needs a name and a host.", field="name")
+    if not 1 <= port <= 65_535:
+        raise Invalid("Port must be between 1 and 65,535.", field="port")
+    instance = Instance.objects.create(
+        name=name.strip(),
+        host=host.strip(),
+        port=port,
+        host_key=_checked_host_key(host_key),
+        **columns,
+    )
+    InstanceTag.objects.bulk_create(
+        InstanceTag(instance=instance, key=key, value=value) for key, value in tags.items()
+    )
+    return instance
+
+
+def _checked_host_key(host_key: str) -> str:
+    # Comments are dropped, so that keys compare by what identifies the host.
+    parts = host_key.split()[:2]
+    if len(parts) < 2 or not fingerprint(" ".join(parts)):
+        raise Invalid(
+            "A host key reads like ssh-ed25519 AAAA…; get it with ssh-keyscan.", field="host_key"
+        )
+    return " ".join(parts)

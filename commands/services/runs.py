@@ -1,0 +1,167 @@
+"""Runs: taking a lease on them, and what a worker may do with one it holds.
+
+A worker process owns a run while ``lease_owner`` names it and ``lease_until`` lies ahead.
+Taking and renewing a lease are compare-and-set updates, so two workers never own one run;
+the recorder writes only for the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from commands import access
+from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
+from commands.models import Credential, Instance, Run
+from commands.rules.status import ErrorCode, Phase, RunStatus
+
+LEASE = timedelta(seconds=15)
+"""How long a worker owns a run without renewing; then another may take it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that this worker owns, with everything needed to carry it, and no row."""
+
+    run_id: int
+    invocation_id: int
+    endpoint: Endpoint
+    spec: RunSpec
+    base: str
+    offsets: Offsets
+    deadline: datetime
+
+    @property
+    def handle(self) -> Handle:
+        """Where to find the run on its instance; only meaningful once ``base`` is known."""
+        return Handle(self.spec.run_id, self.base)
+
+
+def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]:
+    """Take the lease of those of ``run_ids`` that are unfinished and owned by nobody.
+
+    A run that may no longer be executed (its creator left the team, its instance is gone or
+    switched off) ends here as Aborted.
+    """
+    with transaction.atomic():
+        free = Q(lease_owner="") | Q(lease_until__lt=now)
+        Run.objects.filter(free, pk__in=run_ids).unfinished().update(
+            lease_owner=owner, lease_until=now + LEASE
+        )
+        mine = list(
+            Run.objects.filter(pk__in=run_ids, lease_owner=owner, lease_until=now + LEASE)
+            .unfinished()
+            .select_related(
+                "invocation__team",
+                "invocation__created_by",
+                "instance__credential",
+                "instance__team",
+            )
+        )
+        allowed = [run for run in mine if _still_allowed(run, now)]
+    return [_claimed(run, run.instance, now) for run in allowed if run.instance is not None]
+
+
+def renew(*, run_ids: Iterable[int], owner: str, now: datetime) -> set[int]:
+    """Extend the lease of runs that ``owner`` still has; the ids of those."""
+    held = Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished()
+    held.update(lease_until=now + LEASE)
+    return set(held.values_list("pk", flat=True))
+
+
+def release(*, run_ids: Iterable[int], owner: str, now: datetime) -> None:
+    """Give leases back at once, so that another worker takes over without waiting."""
+    Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished().update(
+        lease_owner="", lease_until=now
+    )
+
+
+def overdue(*, now: datetime, limit: int = 500) -> list[int]:
+    """Ids of unfinished runs that no worker has: a message or a worker was lost."""
+    return list(
+        Run.objects.unfinished()
+        .filter(lease_until__lt=now)
+        .order_by("pk")
+        .values_list("pk", flat=True)[:limit]
+    )
+
+
+def _still_allowed(run: Run, now: datetime) -> bool:
+    if run.phase in (Phase.QUEUED, Phase.CONNECTING):
+        refusal = _refusal(run)
+        status = RunStatus.ABORTED
+    else:  # It has begun: all that is left is to watch it, wherever its creator is now.
+        refusal = _GONE if run.instance is None else None
+        status = RunStatus.ERROR
+    if refusal is None:
+        return True
+    run.status, run.phase = status.value, Phase.FINISHED.value
+    run.error_code, run.error_info = refusal[0].value, refusal[1]
+    run.finished_at, run.lease_owner = now, ""
+    run.save(update_fields=_ENDED)
+    return False
+
+
+_ENDED = ["status", "phase", "error_code", "error_info", "finished_at", "lease_owner"]
+_GONE = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    (
+        "The instance was removed from the console while the script ran, so nobody knows how "
+        "it ended. It is not run again."
+    ),
+)
+
+
+def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
+    instance, invocation = run.instance, run.invocation
+    if instance is None:
+        return ErrorCode.INSTANCE_NOT_EXISTS, "The instance was removed before the task reached it."
+    if not instance.enabled:
+        return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
+    if not access.may_use(invocation.team, instance):
+        return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
+    actor = invocation.created_by
+    if not access.allows(actor, access.Permission.INVOCATION_CREATE, invocation.team):
+        return (
+            ErrorCode.NO_LONGER_ALLOWED,
+            "Whoever created the task may no longer run commands in this team.",
+        )
+    return None
+
+
+def _claimed(run: Run, instance: Instance, now: datetime) -> Claimed:
+    invocation = run.invocation
+    began = run.started_at or now
+    return Claimed(
+        run_id=run.pk,
+        invocation_id=invocation.pk,
+        endpoint=endpoint(instance),
+        spec=RunSpec(
+            run_id=run.execution_id,
+            script=invocation.content.encode(),
+            workdir=invocation.workdir,
+            timeout=invocation.timeout,
+        ),
+        base=run.base,
+        offsets=Offsets(run.stdout_size, run.stderr_size),
+        deadline=began + timedelta(seconds=invocation.timeout),
+    )
+
+
+def endpoint(instance: Instance) -> Endpoint:
+    """Where ``instance`` is and how to sign in there, with its secrets decrypted."""
+    credential = instance.credential
+    is_key = credential.kind == Credential.Kind.PRIVATE_KEY
+    return Endpoint(
+        host=instance.host,
+        port=instance.port,
+        user=instance.user,
+        host_key=instance.host_key,
+        private_key=credential.secret if is_key else "",
+        passphrase=credential.passphrase,
+        password="" if is_key else credential.secret,
+    )

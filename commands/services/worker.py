@@ -1,0 +1,65 @@
+"""What a worker process is made of: one executor, one recorder, one follower.
+
+They are made at the first task, after Celery has forked or started its threads, and live as
+long as the process.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+
+from commands.execution.executor import Executor
+from commands.execution.ssh import SshExecutor
+from commands.services import runs
+from commands.services.following import Follower
+from commands.services.recorder import Recorder
+
+
+class Worker:
+    """Takes runs over and carries them to their end."""
+
+    def __init__(self, executor: Executor) -> None:
+        host = socket.gethostname()[:32]
+        self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.recorder = Recorder(self.owner)
+        self.follower = Follower(executor, self.recorder)
+        self.recorder.start()
+
+    def take(self, run_ids: Sequence[int], *, now: datetime) -> int:
+        """Carry those of ``run_ids`` that nobody has; how many those were."""
+        claimed = runs.claim(run_ids=run_ids, owner=self.owner, now=now)
+        for run in claimed:
+            self.follower.adopt(run)
+        return len(claimed)
+
+    def stop(self) -> None:
+        """Let go of everything: scripts go on, other workers take the runs over."""
+        self.follower.stop()
+        self.recorder.stop()
+
+
+_lock = threading.Lock()
+_current: Worker | None = None
+
+
+def current() -> Worker:
+    """The worker of this process, made at the first call."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Worker(SshExecutor())
+        return _current
+
+
+def stop() -> None:
+    """Stop the worker of this process, if it was ever needed."""
+    global _current
+    with _lock:
+        worker, _current = _current, None
+    if worker is not None:
+        worker.stop()

@@ -1,0 +1,1 @@
+"""Plain forms, shared by the pages and the API."""

@@ -1,0 +1,1 @@
+"""HTML pages, one module for each; every view resolves, validates, calls a service, answers."""

@@ -1,0 +1,196 @@
+"""What pages and streams show of a task: plain objects made from rows, for templates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
+
+from commands.models import Invocation, Run
+from commands.rules.status import RunStatus, is_final, roll_up
+from console.templatetags.console_ui import status_label, status_state
+
+PROBLEMS_FIRST = ["bad", "warn", "run", "idle", "ok", "stop"]
+"""Order of states in lists and counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many runs are in one state; ``key`` names its icon and colour."""
+
+    key: str
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task is."""
+
+    total: int
+    finished: int
+    counts: list[Count]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as pages show it. Times are aware datetimes, durations seconds."""
+
+    uid: str
+    url: str
+    name: str
+    status: str
+    type_label: str
+    by: str
+    created_at: datetime
+    finished_at: datetime | None
+    active: bool
+    timeout: int
+    timeout_asked: int | None
+    workdir: str
+    content: str
+    elapsed_seconds: float
+    progress: Progress
+
+    @property
+    def command_lines(self) -> int:
+        """Lines of the script."""
+        return self.content.count("\n") + (not self.content.endswith("\n"))
+
+    @property
+    def took_seconds(self) -> float | None:
+        """How long it took in all, once it has ended."""
+        return None if self.active else self.elapsed_seconds
+
+    @property
+    def counts(self) -> list[Count]:
+        """Runs by state."""
+        return self.progress.counts
+
+    @property
+    def total(self) -> int:
+        """Number of runs."""
+        return self.progress.total
+
+    @property
+    def finished(self) -> int:
+        """Number of runs that have ended."""
+        return self.progress.finished
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as pages show it."""
+
+    pk: int
+    uid: str
+    name: str
+    address: str
+    status: str
+    state: str
+    label: str
+    phase: str
+    exit_code: int | None
+    error_code: str
+    error_info: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    elapsed_seconds: float
+    active: bool
+    last_line: str
+    url: str
+    current: bool = False
+
+
+def task_view(invocation: Invocation, runs: Sequence[Run], now: datetime) -> TaskView:
+    """``invocation`` as pages show it, with the state of its ``runs``."""
+    active = any(not is_final(run.status) for run in runs)
+    ends = [run.finished_at for run in runs if run.finished_at]
+    finished_at = max(ends) if ends and not active else None
+    clamped = invocation.timeout_asked != invocation.timeout
+    return TaskView(
+        uid=invocation.uid,
+        url=reverse("task", args=[invocation.uid]),
+        name=invocation.name,
+        status=roll_up(run.status for run in runs).value,
+        type_label=invocation.get_type_display(),
+        by=invocation.created_by_name,
+        created_at=invocation.created_at,
+        finished_at=finished_at,
+        active=active,
+        timeout=invocation.timeout,
+        timeout_asked=invocation.timeout_asked if clamped else None,
+        workdir=invocation.workdir,
+        content=invocation.content,
+        elapsed_seconds=((finished_at or now) - invocation.created_at).total_seconds(),
+        progress=progress(run.status for run in runs),
+    )
+
+
+def progress(statuses: Iterable[str]) -> Progress:
+    """How far runs with ``statuses`` are."""
+    states: Counter[str] = Counter()
+    finished = 0
+    for status in statuses:
+        states[status_state(status)] += 1
+        finished += is_final(status)
+    labels = {
+        "bad": _("Failed"),
+        "warn": _("Timed out"),
+        "run": _("Running"),
+        "idle": _("Pending"),
+        "ok": _("Succeeded"),
+        "stop": pgettext("state", "Stopped"),
+    }
+    counts = [Count(key, labels[key], states[key]) for key in PROBLEMS_FIRST]
+    return Progress(total=states.total(), finished=finished, counts=counts)
+
+
+def run_views(
+    invocation: Invocation, runs: Iterable[Run], now: datetime, *, current: int | None = None
+) -> list[RunView]:
+    """``runs`` as pages show them, problems first; ``current`` is the one whose output shows."""
+    url = reverse("task", args=[invocation.uid])
+    views = [_run_view(run, f"{url}?instance={run.instance_uid}", now, current) for run in runs]
+    return sorted(views, key=lambda view: (PROBLEMS_FIRST.index(view.state), view.pk))
+
+
+def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView:
+    began = run.started_at
+    elapsed = ((run.finished_at or now) - began).total_seconds() if began else 0.0
+    return RunView(
+        pk=run.pk,
+        uid=run.instance_uid,
+        name=run.instance_name,
+        address=run.address,
+        status=run.status,
+        state=status_state(run.status),
+        label=_label(run),
+        phase=run.phase,
+        exit_code=run.exit_code,
+        error_code=run.error_code,
+        error_info=run.error_info,
+        started_at=began,
+        finished_at=run.finished_at,
+        elapsed_seconds=max(elapsed, 0.0),
+        active=not is_final(run.status),
+        last_line=run.last_line,
+        url=url,
+        current=run.pk == current,
+    )
+
+
+def _label(run: Run) -> str:
+    if run.status in (RunStatus.SUCCESS, RunStatus.FAILED):
+        return _("exit %(code)s") % {"code": run.exit_code}
+    return status_label(run.status)
+
+
+def most_telling(views: Sequence[RunView]) -> RunView | None:
+    """The run whose output a page opens with: the first failure, else the first running."""
+    return views[0] if views else None

@@ -1,0 +1,78 @@
+"""``/tasks/<id>/events``: live states and output of a task as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
+
+from console import resolve
+from console.cursor import Cursor
+from console.hub import Hub, Viewer
+
+HEARTBEAT_S = 15.0
+
+_hub: Hub | None = None
+
+
+def hub() -> Hub:
+    """The hub of this process, made in the running event loop at the first stream."""
+    global _hub
+    if _hub is None or _hub.loop is not asyncio.get_running_loop():
+        _hub = Hub()
+    return _hub
+
+
+def close_all() -> None:
+    """End all streams, so that the server can exit. Safe in signal handlers and any thread."""
+    if _hub is not None and not _hub.loop.is_closed():
+        _hub.loop.call_soon_threadsafe(_hub.close)
+
+
+async def events(request: HttpRequest, uid: str) -> HttpResponse | StreamingHttpResponse:
+    """Stream a task from a cursor on; ``?watch=`` names the instance whose output comes too."""
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+    opened = await sync_to_async(_open)(request, uid)
+    if opened is None:
+        return HttpResponse(status=401)
+    viewer = await hub().join(*opened)
+    return StreamingHttpResponse(
+        _frames(viewer),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _open(request: HttpRequest, uid: str) -> tuple[int, int | None, Cursor | None] | None:
+    """What to stream, or None for nobody. Gives the connection back: a stream holds none."""
+    if not request.user.is_authenticated:
+        return None
+    invocation = resolve.task(request, uid)
+    cursor = Cursor.parse(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
+    watch = request.GET.get("watch") or (cursor.instance_uid if cursor else "")
+    run_id = resolve.run(invocation, watch).pk if watch else None
+    connections.close_all()
+    return invocation.pk, run_id, cursor
+
+
+async def _frames(viewer: Viewer) -> AsyncIterator[bytes]:
+    try:
+        for frame in viewer.initial:
+            yield frame
+        viewer.initial.clear()
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    news = await viewer.frames.get()
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            if news is None:
+                return
+            yield news
+    finally:
+        hub().leave(viewer)

@@ -1,0 +1,94 @@
+"""The guardian finds everything of its cookie, ends it, and touches nothing else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from console import guardian
+
+SCRIPT = "setsid sh -c 'exec sleep 600' & echo started; exec sleep 600"
+
+
+@pytest.fixture
+def cookie() -> str:
+    return secrets.token_hex(16)
+
+
+@pytest.fixture
+def family(cookie: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with the cookie, and one it detached."""
+    environment = {**os.environ, guardian.COOKIE: cookie}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        guardian.sweep(cookie, patience=0)
+
+
+def test_finds_a_process_and_what_it_detached(family, cookie):
+    found = guardian.find(cookie)
+    assert len(found) == 2
+    assert family.pid in {process.pid for process in found}
+
+
+def test_finds_nothing_of_another_cookie(family):
+    assert guardian.find(secrets.token_hex(16)) == []
+
+
+def test_finds_a_descendant_that_dropped_its_environment(cookie):
+    environment = {**os.environ, guardian.COOKIE: cookie}
+    script = "env -i /bin/sleep 600 & echo started; wait"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script], env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert len(guardian.find(cookie)) == 2
+        assert guardian.sweep(cookie) == 0
+
+
+def test_sweep_leaves_nothing(family, cookie):
+    assert guardian.sweep(cookie) == 0
+    assert family.wait(10) == -15
+    assert guardian.find(cookie) == []
+
+
+def test_spares_what_it_is_told_to(family, cookie):
+    assert family.pid not in {each.pid for each in guardian.find(cookie, spare=[family.pid])}
+
+
+def test_a_noted_child_counts_only_with_its_start_time(cookie, tmp_path):
+    notes = tmp_path / "children"
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as process:
+        notes.write_text(f"{process.pid} 1 recycled\n")
+        assert guardian.find(cookie, notes=str(notes)) == []
+        notes.write_text(f"{guardian.note(process.pid)} sleep\n")
+        assert [each.pid for each in guardian.find(cookie, notes=str(notes))] == [process.pid]
+        assert guardian.sweep(cookie, notes=str(notes)) == 0
+        assert process.wait(10) == -15
+
+
+def test_sweeps_when_its_pipe_ends(family, cookie, tmp_path):
+    read, write = os.pipe()
+    environment = {**os.environ, guardian.GUARDED: cookie}
+    with subprocess.Popen(
+        [sys.executable, "-S", "-m", "console.guardian", str(tmp_path / "none")],
+        stdin=read,
+        env=environment,
+        cwd=Path(guardian.__file__).parent.parent,
+    ) as watch:
+        os.close(read)
+        assert watch.poll() is None
+        os.close(write)
+        assert watch.wait(30) == 0
+    assert family.wait(10) == -15
+    assert guardian.find(cookie) == []

@@ -1,0 +1,81 @@
+"""Bytes into numbered lines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.outputs.store import Chunk
+from console.lines import MAX_CHARS, Assembler, last_lines, plain
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def chunks(*parts):
+    sizes = {"stdout": 0, "stderr": 0}
+    made = []
+    for sequence, (stream, data) in enumerate(parts):
+        made.append(Chunk(sequence, stream, sizes[stream], data, NOW))
+        sizes[stream] += len(data)
+    return made
+
+
+def shown(parts):
+    assembler = Assembler()
+    texts = {}
+    for chunk in chunks(*parts):
+        for line in assembler.feed(chunk):
+            assert line.replaces == (line.number in texts)
+            texts[line.number] = (line.stream, line.text)
+    return [texts[number] for number in sorted(texts)]
+
+
+def test_streams_are_numbered_together_and_open_lines_are_shown_again():
+    assert shown([("stdout", b"a\nb"), ("stderr", b"oops\n"), ("stdout", b"c\nd\n")]) == [
+        ("stdout", "a"),
+        ("stdout", "bc"),
+        ("stderr", "oops"),
+        ("stdout", "d"),
+    ]
+
+
+def test_a_character_cut_in_two_is_put_together():
+    euro = "€".encode()
+    assert shown([("stdout", euro[:1]), ("stdout", euro[1:] + b"\n")]) == [("stdout", "€")]
+
+
+def test_an_endless_line_goes_on_in_further_lines():
+    parts = [("stdout", b"x" * 50_000), ("stdout", b"x" * 50_000)]
+    texts = [text for _, text in shown(parts)]
+    assert max(map(len, texts)) == MAX_CHARS
+    assert "".join(texts) == "x" * 100_000
+
+
+def test_a_line_of_exactly_the_longest_length_leaves_no_empty_one():
+    assert shown([("stdout", b"x" * MAX_CHARS + b"\ny")]) == [
+        ("stdout", "x" * MAX_CHARS),
+        ("stdout", "y"),
+    ]
+
+
+def test_terminal_tricks_become_text():
+    assert plain("10%\r20%\r") == "20%"
+    assert plain("\x1b[1;31mred\x1b[0m\x00") == "red␀"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=40))))
+def test_cutting_chunks_differently_shows_the_same_text_of_each_stream(parts):
+    def text_of(stream, parts):
+        return [text for name, text in shown(parts) if name == stream]
+
+    single = [(name, data[i : i + 1]) for name, data in parts for i in range(len(data))]
+    for stream in ("stdout", "stderr"):
+        assert text_of(stream, parts) == text_of(stream, single)
+
+
+def test_only_the_last_lines_are_kept():
+    lines, earlier = last_lines(chunks(("stdout", b"1\n2\n3"), ("stdout", b"3\n4\n")), 2)
+    assert [(line.number, line.text) for line in lines] == [(3, "33"), (4, "4")]
+    assert earlier == 2

@@ -1,0 +1,223 @@
+"""Event streams over a real server: snapshots, cursors, late joiners, and who may look."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from commands.models import Run
+from commands.services import invocations
+from commands.services.invocations import CommandInput
+from commands.services.recorder import Changed, Received, Recorder
+from console import hub
+from tests.live import Stream, embedded_broker, session_cookie, web_server
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.data_layer]
+
+LINE = re.compile(r'id="L(\d+)"')
+
+
+@pytest.fixture
+def task(cast, fleet):
+    return invocations.run_command(
+        actor=cast.bob,
+        team=cast.team,
+        region=cast.region,
+        command=CommandInput(name="Hello", type="RunShellScript", content="echo hi"),
+        instance_uids=[instance.uid for instance in fleet],
+        now=timezone.now(),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def wake_ups():
+    with embedded_broker(settings.DATA_DIR):
+        yield
+
+
+@pytest.fixture
+def server(transactional_db):
+    with web_server() as url:
+        yield url
+
+
+class Script:
+    """Plays what a worker would report about the first run of a task."""
+
+    def __init__(self, task):
+        self.run = task.runs.first()
+        self.others = list(task.runs.exclude(pk=self.run.pk))
+        self.sizes = {"stdout": 0, "stderr": 0}
+        self.recorder = Recorder("test")
+        runs = [self.run, *self.others]
+        Run.objects.filter(pk__in=[run.pk for run in runs]).update(
+            lease_owner="test", lease_until=timezone.now() + timedelta(minutes=1)
+        )
+        for run in runs:
+            self.recorder.hold(run.pk)
+        self.recorder.start()
+
+    def begin(self):
+        self.change(self.run, status="Running", phase="following", started_at=timezone.now())
+
+    def say(self, data, stream="stdout"):
+        self.recorder.put(Received(self.run.pk, stream, self.sizes[stream], data, timezone.now()))
+        self.sizes[stream] += len(data)
+
+    def end(self):
+        for run in [self.run, *self.others]:
+            if run is not self.run:
+                self.change(run, status="Running", started_at=timezone.now())
+            self.change(
+                run, status="Success", phase="finished", exit_code=0, finished_at=timezone.now()
+            )
+
+    def change(self, run, **values):
+        done = threading.Event()
+        self.recorder.put(Changed(run.pk, values, done))
+        assert done.wait(10)
+
+
+@pytest.fixture
+def script(task):
+    played = Script(task)
+    yield played
+    played.recorder.stop()
+    connection.close()
+
+
+def open_stream(server, task, user, after="", watch="", **more):
+    query = f"after={after}&watch={watch}"
+    return Stream(f"{server}/tasks/{task.uid}/events?{query}", session_cookie(user), **more)
+
+
+def numbers(events):
+    return [int(n) for e in events if e.name == "out" for n in LINE.findall(e.data)]
+
+
+def test_states_first_then_lines_then_done(server, task, script, cast):
+    script.begin()
+    script.say(b"one\n")
+    with open_stream(server, task, cast.vera, watch=script.run.instance_uid) as stream:
+        assert stream.response.status == 200
+        assert stream.response.headers["Content-Type"] == "text/event-stream"
+        before = stream.until("out")
+        assert [event.name for event in before] == ["hello", "state", "out"]
+        assert all(f"row-{run.instance_uid}" in before[1].data for run in task.runs.all())
+        script.say(b"two\n", "stderr")
+        script.end()
+        after = list(stream)
+    assert numbers(before + after) == [1, 2]
+    assert "stderr" in after[0].data
+    assert after[-1].name == "done"
+    assert any("Succeeded" in event.data for event in after if event.name == "state")
+
+
+def test_a_late_joiner_sees_everything_and_a_cursor_repeats_nothing(server, task, script, cast):
+    script.begin()
+    watch = script.run.instance_uid
+    for number in range(20):
+        script.say(b"line %d\n" % number)
+    script.change(script.run, hostname="h")
+    seen = []
+    position = ""
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        while len(numbers(seen)) < 20:
+            seen += stream.until("out")
+        position = seen[-1].id
+    for number in range(20, 30):
+        script.say(b"line %d\n" % number)
+        script.change(script.run, hostname=f"h{number}")
+    script.end()
+    with open_stream(server, task, cast.bob, watch=watch, last_event_id=position) as stream:
+        seen += list(stream)
+    assert numbers(seen) == list(range(1, 31))
+    with open_stream(server, task, cast.bob, after=position, watch=watch) as stream:
+        assert numbers(list(stream)) == list(range(21, 31))
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        assert numbers(list(stream)) == list(range(1, 31))
+
+
+def test_reconnects_in_the_midst_lose_and_double_nothing(server, task, script, cast):
+    script.begin()
+    watch = script.run.instance_uid
+
+    def talk():
+        for number in range(400):
+            script.say(b"%d\n" % number, "stderr" if number % 3 else "stdout")
+            if number % 20 == 0:
+                script.change(script.run, hostname=str(number))
+        script.end()
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    seen, position, breaks = [], "", 0
+    while not seen or seen[-1].name != "done":
+        with open_stream(server, task, cast.bob, watch=watch, last_event_id=position) as stream:
+            for event in stream:
+                seen.append(event)
+                position = event.id or position
+                if event.name == "out" and breaks < 20:
+                    breaks += 1
+                    break
+    talker.join()
+    assert breaks == 20
+    assert numbers(seen) == list(range(1, 401))
+
+
+def test_many_viewers_hold_no_connection_and_all_get_everything(server, task, script, cast):
+    script.begin()
+    watch = script.run.instance_uid
+    streams = [open_stream(server, task, cast.bob, watch=watch) for _ in range(100)]
+    first = [stream.until("state") for stream in streams]
+    assert all(events[-1].name == "state" for events in first)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname=current_database()")
+            assert cursor.fetchone()[0] < 10
+    script.say(b"to all\n")
+    script.end()
+    for stream in streams:
+        with stream:
+            assert numbers(list(stream)) == [1]
+
+
+def test_a_slow_viewer_is_let_go_and_can_come_back(server, task, script, cast, monkeypatch):
+    monkeypatch.setattr(hub, "QUEUED_FRAMES", 2)
+    viewer = hub.Viewer(1, None)
+    assert viewer.offer(b"a")
+    assert viewer.offer(b"b")
+    assert not viewer.offer(b"c")
+    viewer.end()
+    assert viewer.frames.get_nowait() == b"b"
+    assert viewer.frames.get_nowait() is None
+
+
+def test_lines_beyond_what_is_remembered_are_read_again(server, task, script, cast, monkeypatch):
+    monkeypatch.setattr(hub, "RECENT_BYTES", 300)
+    script.begin()
+    watch = script.run.instance_uid
+    with open_stream(server, task, cast.bob, watch=watch) as first:
+        first.until("state")
+        for number in range(30):
+            script.say(b"%d\n" % number)
+            script.change(script.run, hostname=str(number))
+        with open_stream(server, task, cast.bob, after=f"{watch}:9", watch=watch) as second:
+            script.end()
+            assert numbers(list(second)) == list(range(11, 31))
+        assert numbers(list(first)) == list(range(1, 31))
+
+
+def test_who_may_not_look(server, task, cast):
+    with open_stream(server, task, cast.charlie) as stream:
+        assert stream.response.status == 404
+    with Stream(f"{server}/tasks/{task.uid}/events", "") as stream:
+        assert stream.response.status == 401
+    with open_stream(server, task, cast.bob, watch="i-elsewhere") as stream:
+        assert stream.response.status == 404

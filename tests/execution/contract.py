@@ -1,0 +1,262 @@
+"""What every Executor promises, as tests: ``test_fake`` and ``test_ssh`` run the same class.
+
+Scripts are written in the fake's tiny language; ``PRELUDE`` makes them shell scripts too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+
+from commands.errors import ConnectionLost, RunLost, StartRefused
+from commands.execution.executor import (
+    Ending,
+    Endpoint,
+    Executor,
+    Finished,
+    Handle,
+    Offsets,
+    Output,
+    RunSpec,
+)
+from commands.execution.fake import PRELUDE
+from commands.rules.status import ErrorCode
+
+T = TypeVar("T")
+
+
+@dataclass
+class Heard:
+    """A ``receive`` that checks offsets and keeps the bytes."""
+
+    offsets: Offsets = field(default_factory=Offsets)
+    stdout: bytes = b""
+    stderr: bytes = b""
+    times: list[float] = field(default_factory=list)
+    on_output: Callable[[Output], None] | None = None
+
+    def __call__(self, output: Output) -> None:
+        before = getattr(self.offsets, output.stream) + len(getattr(self, output.stream))
+        assert output.offset == before, "a gap or an overlap"
+        assert output.data
+        setattr(self, output.stream, getattr(self, output.stream) + output.data)
+        self.times.append(time.time())
+        if self.on_output is not None:
+            self.on_output(output)
+
+    @property
+    def reached(self) -> Offsets:
+        return Offsets(
+            self.offsets.stdout + len(self.stdout), self.offsets.stderr + len(self.stderr)
+        )
+
+
+@dataclass
+class Rig:
+    """One executor and one endpoint, with short words for what tests do with them."""
+
+    executor: Executor
+    endpoint: Endpoint
+
+    def spec(self, script: str | bytes = "", run_id: str = "", **values: object) -> RunSpec:
+        text = script.encode() if isinstance(script, str) else script
+        return RunSpec(run_id or new_id(), text, **values)  # type: ignore[arg-type]
+
+    def say(self, script: str, **values: object) -> RunSpec:
+        return self.spec(PRELUDE + script.encode() + b"\n", **values)  # type: ignore[arg-type]
+
+    def start(self, spec: RunSpec) -> Handle:
+        started = self.executor.start(self.endpoint, spec)
+        assert started.fresh
+        return Handle(spec.run_id, started.base)
+
+    def follow(self, handle: Handle, heard: Heard | None = None) -> tuple[Finished, Heard]:
+        heard = heard or Heard()
+        finished = self.executor.follow(self.endpoint, handle, heard.offsets, heard)
+        assert finished.stdout_size == heard.reached.stdout
+        assert finished.stderr_size == heard.reached.stderr
+        return finished, heard
+
+    def run(self, spec: RunSpec) -> tuple[Finished, Heard]:
+        """Start, follow, acknowledge."""
+        handle = self.start(spec)
+        finished, heard = self.follow(handle)
+        self.executor.acknowledge(self.endpoint, handle)
+        return finished, heard
+
+
+def new_id() -> str:
+    return f"t-{uuid.uuid4().hex[:16]}"
+
+
+def together(count: int, act: Callable[[int], T]) -> list[T]:
+    """Call ``act`` in ``count`` threads, released by one gate; what each returned."""
+    gate = threading.Barrier(count)
+
+    def one(number: int) -> T:
+        gate.wait(30)
+        return act(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(one, range(count)))
+
+
+class ExecutorContract:
+    """Subclass it and provide a fixture ``rig``."""
+
+    def test_both_streams_and_the_exit_code(self, rig: Rig) -> None:
+        finished, heard = rig.run(rig.say("say one\nerr two\nsay three\nexit 7"))
+        assert (heard.stdout, heard.stderr) == (b"one\nthree\n", b"two\n")
+        assert (finished.ending, finished.exit_code) == (Ending.EXIT, 7)
+
+    @pytest.mark.parametrize("code", [0, 1, 3, 127, 255])
+    def test_exit_codes(self, rig: Rig, code: int) -> None:
+        assert rig.run(rig.say(f"exit {code}"))[0].exit_code == code
+
+    def test_an_empty_script_succeeds(self, rig: Rig) -> None:
+        finished, heard = rig.run(rig.spec(b""))
+        assert (finished.exit_code, heard.reached) == (0, Offsets(0, 0))
+
+    def test_output_arrives_while_the_script_runs(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say early\nsleep 0.6\nsay late"))
+        heard = rig.follow(handle)[1]
+        rig.executor.acknowledge(rig.endpoint, handle)
+        assert heard.stdout == b"early\nlate\n"
+        assert heard.times[-1] - heard.times[0] > 0.3
+
+    def test_follow_goes_on_from_offsets(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say 0123456789\nerr abcdef"))
+        rig.follow(handle)
+        heard = rig.follow(handle, Heard(Offsets(4, 3)))[1]
+        assert (heard.stdout, heard.stderr) == (b"456789\n", b"def\n")
+        heard = rig.follow(handle, Heard(Offsets(11, 7)))[1]
+        assert (heard.stdout, heard.stderr) == (b"", b"")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_two_follow_the_same_run(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say a\nsleep 0.3\nsay b\nexit 4"))
+        for finished, heard in together(2, lambda _: rig.follow(handle)):
+            assert (finished.exit_code, heard.stdout) == (4, b"a\nb\n")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_a_second_start_starts_nothing(self, rig: Rig) -> None:
+        spec = rig.say("say once")
+        handle = rig.start(spec)
+        assert not rig.executor.start(rig.endpoint, spec).fresh
+        assert rig.follow(handle)[1].stdout == b"once\n"
+        assert not rig.executor.start(rig.endpoint, spec).fresh
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_a_start_after_acknowledge_starts_nothing(self, rig: Rig) -> None:
+        spec = rig.say("say once")
+        rig.run(spec)
+        assert not rig.executor.start(rig.endpoint, spec).fresh
+        with pytest.raises(RunLost):
+            rig.follow(Handle(spec.run_id, ""))
+
+    def test_acknowledge_is_idempotent(self, rig: Rig) -> None:
+        spec = rig.say("say x")
+        rig.run(spec)
+        rig.executor.acknowledge(rig.endpoint, Handle(spec.run_id, ""))
+        unknown = Handle(new_id(), "")
+        rig.executor.acknowledge(rig.endpoint, unknown)
+        assert not rig.executor.start(rig.endpoint, rig.spec(b"", unknown.run_id)).fresh
+
+    def test_eight_starters_one_execution(self, rig: Rig) -> None:
+        spec = rig.say("say once")
+        answers = together(8, lambda _: rig.executor.start(rig.endpoint, spec))
+        assert [each.fresh for each in answers].count(True) == 1
+        handle = Handle(spec.run_id, answers[0].base)
+        assert rig.follow(handle)[1].stdout == b"once\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_timeout(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 30\nsay never", timeout=1, grace=1))
+        finished, heard = rig.follow(handle)
+        assert (finished.ending, finished.exit_code) == (Ending.TIMEOUT, None)
+        assert (finished.left, heard.stdout) == (0, b"begun\n")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_cancel_during_the_run(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 30\nsay never"))
+        heard = Heard(on_output=lambda _: threading.Thread(target=cancel).start())
+        answers = []
+
+        def cancel() -> None:
+            answers.append(rig.executor.cancel(rig.endpoint, handle))
+
+        finished, _ = rig.follow(handle, heard)
+        assert (finished.ending, finished.exit_code, finished.left) == (Ending.CANCEL, None, 0)
+        assert heard.stdout == b"begun\n"
+        assert rig.executor.cancel(rig.endpoint, handle).left == 0
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_cancel_before_the_start(self, rig: Rig) -> None:
+        spec = rig.say("say never")
+        assert rig.executor.cancel(rig.endpoint, Handle(spec.run_id, "")).left == 0
+        started = rig.executor.start(rig.endpoint, spec)
+        assert not started.fresh
+        handle = Handle(spec.run_id, started.base)
+        finished, heard = rig.follow(handle)
+        assert (finished.ending, heard.stdout) == (Ending.CANCEL, b"")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_cancel_after_the_end_keeps_the_result(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("exit 5"))
+        rig.follow(handle)
+        assert rig.executor.cancel(rig.endpoint, handle).left is None
+        finished = rig.follow(handle)[0]
+        assert (finished.ending, finished.exit_code) == (Ending.EXIT, 5)
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_missing_directory_refuses(self, rig: Rig) -> None:
+        spec = rig.say("say never", workdir="/no/such/directory")
+        with pytest.raises(StartRefused) as caught:
+            rig.executor.start(rig.endpoint, spec)
+        assert caught.value.code == ErrorCode.DIRECTORY_NOT_EXISTS
+        with pytest.raises(RunLost):
+            rig.follow(Handle(spec.run_id, ""))
+
+    def test_missing_interpreter_refuses(self, rig: Rig) -> None:
+        with pytest.raises(StartRefused) as caught:
+            rig.executor.start(rig.endpoint, rig.spec(b"#!/no/such/interpreter -x\n"))
+        assert caught.value.code == ErrorCode.INTERPRETER_NOT_FOUND
+
+    def test_an_unknown_run_is_lost(self, rig: Rig) -> None:
+        with pytest.raises(RunLost) as caught:
+            rig.follow(Handle(new_id(), ""))
+        assert caught.value.code == ErrorCode.OUTCOME_UNKNOWN
+
+    def test_an_exception_of_the_receiver_is_passed_on(self, rig: Rig) -> None:
+        def full(_: Output) -> None:
+            raise MemoryError
+
+        handle = rig.start(rig.say("say a\nsleep 0.2\nsay b"))
+        with pytest.raises(MemoryError):
+            rig.executor.follow(rig.endpoint, handle, Offsets(), full)
+        assert rig.follow(handle)[1].stdout == b"a\nb\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_fourteen_runs_at_once(self, rig: Rig) -> None:
+        def one(number: int) -> bytes:
+            return rig.run(rig.say(f"say {number}\nsleep 0.5\nsay end"))[1].stdout
+
+        expected = [f"{number}\nend\n".encode() for number in range(14)]
+        assert together(14, one) == expected
+
+    def test_close_wakes_who_follows(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 3", timeout=2, grace=0))
+        heard = Heard(on_output=lambda _: threading.Timer(0.2, rig.executor.close).start())
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            rig.follow(handle, heard)
+        assert time.monotonic() - began < 1.5
+        with pytest.raises(ConnectionLost):
+            rig.executor.start(rig.endpoint, rig.say(""))

@@ -1,0 +1,281 @@
+"""Programs and frames, without any instance; and the program under three local shells."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commands.execution import remote
+from commands.execution.executor import Handle, Offsets, RunSpec
+from commands.execution.remote import Frame, Interpreter, Reader, interpreter_of
+from tests.execution.conftest import assert_clean
+
+NONCE = "0123456789abcdef" * 2
+MARK = b"\x1e" + NONCE.encode() + b" "
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"echo", Interpreter("/bin/sh")),
+        (b"", Interpreter("/bin/sh")),
+        (b"#!", Interpreter("/bin/sh")),
+        (b"#!\n/bin/bash", Interpreter("/bin/sh")),
+        (b" #!/bin/bash", Interpreter("/bin/sh")),
+        (b"#!/bin/bash\n", Interpreter("/bin/bash")),
+        (b"#! \t/bin/bash -x \n", Interpreter("/bin/bash", "-x")),
+        (b"#!/bin/bash\r\necho", Interpreter("/bin/bash")),
+        (b"#!/bin/bash -e\r\n", Interpreter("/bin/bash", "-e")),
+        (b"#!/usr/bin/awk -f x  y\n", Interpreter("/usr/bin/awk", "-f x  y")),
+        (b"#!/usr/bin/env python3\n", Interpreter("/usr/bin/env", "python3", "python3")),
+        (b"#!/usr/bin/env -S python3 -u\n", Interpreter("/usr/bin/env", "-S python3 -u")),
+        (b"#!/usr/bin/env A=b\n", Interpreter("/usr/bin/env", "A=b")),
+        (b"#!bash\n", Interpreter("./bash")),
+        (b"#!/bin/sh\0 -x\n", Interpreter("/bin/sh")),
+        (b"#!/bin/sh", Interpreter("/bin/sh")),
+    ],
+)
+def test_interpreter_of(line: bytes, expected: Interpreter) -> None:
+    assert interpreter_of(line) == expected
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "..", ".done", "a b", "a\n", "x" * 81, "é"])
+def test_bad_run_ids(bad: str) -> None:
+    with pytest.raises(ValueError, match="run id"):
+        remote.start_program(NONCE, RunSpec(bad, b""))
+
+
+def test_nothing_but_ascii_where_the_parameters_are_ascii() -> None:
+    program = remote.start_program(NONCE, RunSpec("r", "中文 % ' \\ é".encode()))
+    assert program.isascii()
+    assert program.endswith(b"\ncc_main start\n")
+
+
+def test_the_runner_fits_any_line_discipline() -> None:
+    program = remote.start_program(NONCE, RunSpec("r", bytes(range(256)) * 100))
+    assert max(map(len, program.split(b"\n"))) < 15000
+    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 12000
+
+
+def test_the_engine_imports_no_framework() -> None:
+    code = (
+        "import sys, commands.execution.ssh, commands.execution.fake\n"
+        "found = {name.split('.')[0] for name in sys.modules}\n"
+        "assert not found & {'django', 'celery'}, found\n"
+        "assert 'commands.models' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestReader:
+    def test_noise_output_and_frames(self) -> None:
+        reader = Reader(NONCE)
+        found = reader.feed(
+            b"Welcome!"
+            + MARK
+            + b"hello\nmotd"
+            + MARK
+            + b"flow\nout"
+            + MARK
+            + b"beat\nput"
+            + MARK
+            + b"end\nnoise"
+            + MARK
+            + b"result exit 0 -\n"
+        )
+        assert found == [
+            Frame("hello"), Frame("flow"), b"out", b"put", Frame("end"),
+            Frame("result", ("exit", "0", "-")),
+        ]  # fmt: skip
+        assert bytes(reader.noise) == b"Welcome!motdnoise"
+
+    def test_a_separator_alone_is_held_only_while_it_may_begin_a_frame(self) -> None:
+        reader = Reader(NONCE)
+        reader.feed(MARK + b"flow\n")
+        assert reader.feed(b"a\x1e") == [b"a"]
+        assert reader.feed(b"b") == [b"\x1eb"]
+        assert reader.feed(b"\x1e" * 40)
+        assert b"".join(reader.feed(b"c")).endswith(b"c")  # type: ignore[arg-type]
+
+    def test_a_wrong_nonce_is_output(self) -> None:
+        reader = Reader(NONCE)
+        reader.feed(MARK + b"flow\n")
+        assert reader.feed(b"\x1e" + b"f" * 32 + b" end\n") == [b"\x1e" + b"f" * 32 + b" end\n"]
+
+    def test_an_endless_frame_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="without end"):
+            Reader(NONCE).feed(MARK + b"x" * 9000)
+
+    @given(
+        st.lists(st.one_of(st.binary(max_size=30), st.just(b"\x1e"), st.just(MARK[:-1]))),
+        st.lists(st.integers(1, 25), min_size=1),
+    )
+    def test_pieces_of_any_size(self, outputs: list[bytes], sizes: list[int]) -> None:
+        # A mark minus its last byte, followed by a space, would be a real frame.
+        payload = b"".join(outputs).replace(MARK, b"")
+        stream = b"noise\x1e" + MARK + b"flow\n" + payload + MARK + b"end\nmore"
+        if payload.endswith(MARK[:-1]) or MARK in payload:
+            return
+        reader, found, at, turn = Reader(NONCE), [], 0, 0
+        while at < len(stream):
+            size = sizes[turn % len(sizes)]
+            found += reader.feed(stream[at : at + size])
+            at, turn = at + size, turn + 1
+        assert found[0] == Frame("flow")
+        assert found[-1] == Frame("end")
+        assert b"".join(each for each in found if isinstance(each, bytes)) == payload
+
+
+SHELLS = {
+    "dash": ["dash", "-s"],
+    "bash": ["bash", "--posix", "-s"],
+    "busybox": ["busybox", "sh", "-s"],
+}
+
+
+@dataclass
+class Local:
+    """The program under a local shell, as sshd would run it."""
+
+    shell: list[str]
+    home: Path
+    env: dict[str, str]
+
+    def begin(self, program: bytes) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            self.shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=self.env,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(program)
+        process.stdin.flush()
+        return process
+
+    def frame(self, process: subprocess.Popen[bytes]) -> list[str]:
+        assert process.stdout is not None
+        return process.stdout.readline().decode().split()[1:]
+
+    def call(self, program: bytes, *requests: bytes) -> tuple[list[Frame | bytes], bytes]:
+        """Send the program, then the requests; what came on stdout, and stderr's output."""
+        process = self.begin(program)
+        first = self.frame(process)
+        if requests and b"cc_main start" in program:
+            first = self.frame(process)
+        out, err = process.communicate(b"".join(requests), timeout=30)
+        found = Reader(NONCE).feed(out)
+        errors = [each for each in Reader(NONCE).feed(err) if isinstance(each, bytes)]
+        return [Frame(first[0], tuple(first[1:])), *found], b"".join(errors)
+
+    def run(self, script: bytes, how: str, **values: int) -> tuple[Frame, bytes, bytes]:
+        """Run a script to its end; the last frame, stdout, stderr."""
+        spec = RunSpec(f"r-{time.monotonic_ns()}", script, **values)  # type: ignore[arg-type]
+        # Debian's busybox sh prefers its own tail, which cannot wait for a process.
+        poll = how == "poll" or self.shell[0] == "busybox"
+        request = remote.follow_request(Offsets(), poll=poll)
+        found, errors = self.call(remote.start_program(NONCE, spec), request)
+        last = found[-1]
+        assert isinstance(last, Frame)
+        handle = Handle(spec.run_id, "")
+        gone, _ = self.call(
+            remote.converse_program(NONCE, handle), remote.acknowledge_request(sweep=True)
+        )
+        assert gone[-1] == Frame("acknowledged")
+        output = b"".join(each for each in found if isinstance(each, bytes))
+        return last, output, errors
+
+
+@pytest.fixture(params=SHELLS)
+def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Local]:
+    shell = SHELLS[request.param]
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"no {shell[0]}")
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "USER": "someone"}
+    yield Local(shell, tmp_path, env)
+    assert_clean(tmp_path)
+
+
+class TestShells:
+    def test_every_byte_of_a_script(self, local: Local) -> None:
+        data = bytes(range(256)) * 60 + b"%s%%\\0'--"
+        last, out, _ = local.run(b"#!/bin/cat\n" + data, "tail")
+        assert out == b"#!/bin/cat\n" + data
+        assert last == Frame("result", ("exit", "0", "-"))
+
+    @settings(max_examples=25, deadline=None)
+    @given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"-", b"--", b"%", b"\\"]))
+    def test_octal(self, data: bytes, start: bytes) -> None:
+        for shell in SHELLS.values():
+            if shutil.which(shell[0]):
+                text = "\n".join(remote.octal(start + data))
+                answer = subprocess.run(shell, input=text.encode(), capture_output=True, check=True)
+                assert answer.stdout == start + data
+
+    @pytest.mark.parametrize("how", ["tail", "poll"])
+    def test_both_streams_live_and_the_exit_code(self, local: Local, how: str) -> None:
+        last, out, err = local.run(b"echo a; echo b >&2; sleep 0.2; printf c; exit 3", how)
+        assert (last, out, err) == (Frame("result", ("exit", "3", "-")), b"a\nc", b"b\n")
+
+    def test_signals_are_default(self, local: Local) -> None:
+        out = local.run(b"grep SigIgn /proc/self/status", "tail")[1]
+        # Python ignores SIGPIPE (13) and SIGXFSZ (25), and its children inherit that.
+        assert int(out.split()[1], 16) & ~(1 << 12 | 1 << 24) == 0
+
+    def test_timeout_kills_the_tree(self, local: Local) -> None:
+        script = b"trap '' TERM; (setsid env -i sleep 60 &) ; sleep 60 & while :; do sleep 1; done"
+        last, _, _ = local.run(script, "tail", timeout=1, grace=1)
+        assert last == Frame("result", ("timeout", "-", "0"))
+
+    def test_cancel_while_running(self, local: Local) -> None:
+        spec = RunSpec("r", b"trap '' TERM; while :; do sleep 1; done", grace=1)
+        self._start(local, spec)
+        found, _ = local.call(remote.cancel_program(NONCE, Handle("r", "")))
+        assert found[-1] == Frame("cancelled", ("0",))
+        self._end(local)
+
+    def test_follow_again_where_nobody_reaps(self, local: Local) -> None:
+        self._start(local, RunSpec("r", b"sleep 0.4; echo done; exit 2"))
+        program = remote.converse_program(NONCE, Handle("r", ""))
+        ask = remote.follow_request(Offsets())
+        found, _ = local.call(program, ask)
+        if found[-1] == Frame("broken"):
+            output = b"".join(each for each in found if isinstance(each, bytes))
+            assert output in (b"", b"done\n")
+            again = remote.follow_request(Offsets(len(output)), poll=True)
+            found, _ = local.call(program, again)
+        assert found[-1] == Frame("result", ("exit", "2", "-"))
+        self._end(local)
+
+    def test_a_program_that_was_cut_does_nothing(self, local: Local) -> None:
+        program = remote.start_program(NONCE, RunSpec("r", b"echo x\n" * 50))
+        # All but the last newline is the whole program, and may run.
+        for cut in [*range(0, len(program) - 20, len(program) // 12), len(program) - 2]:
+            local.begin(program[:cut]).communicate(timeout=10)
+        assert not (local.home / ".command-console").exists()
+
+    def test_a_full_disk_is_a_refusal(self, local: Local) -> None:
+        program = remote.start_program(NONCE, RunSpec("r", b"echo x"))
+        # ulimit -f 0: no file may grow, which is what a full disk looks like to the shell.
+        process = local.begin(b"trap '' XFSZ; ulimit -f 0\n" + program)
+        out, _ = process.communicate(timeout=10)
+        assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("StateDirectoryUnusable",))
+        shutil.rmtree(local.home / ".command-console")
+
+    def _start(self, local: Local, spec: RunSpec) -> None:
+        process = local.begin(remote.start_program(NONCE, spec))
+        assert local.frame(process)[0] == "hello"
+        assert local.frame(process)[:2] == ["started", "1"]
+        process.communicate(timeout=10)
+
+    def _end(self, local: Local) -> None:
+        program = remote.converse_program(NONCE, Handle("r", ""))
+        assert local.call(program, remote.acknowledge_request())[0][-1] == Frame("acknowledged")

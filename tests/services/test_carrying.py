@@ -1,0 +1,369 @@
+"""From a pending run to its stored end: leases, the follower, the recorder, and their faults.
+
+Instances are the fake executor's; the contract suite proves that it behaves like real ones.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from commands.execution.fake import FakeExecutor
+from commands.models import Instance, OutputChunk, Run
+from commands.outputs import store
+from commands.rules.status import ErrorCode
+from commands.services import following, invocations, recorder, runs
+from commands.services.invocations import CommandInput
+from commands.services.recorder import Changed, LeaseLost, Received, Recorder
+from commands.services.worker import Worker
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.data_layer]
+
+
+@pytest.fixture
+def executor():
+    return FakeExecutor()
+
+
+@pytest.fixture
+def worker(executor):
+    made = Worker(executor)
+    yield made
+    made.stop()
+    connection.close()
+
+
+@pytest.fixture
+def create(cast, fleet):
+    def make(content, *, count=1, **columns):
+        return invocations.run_command(
+            actor=cast.bob,
+            team=cast.team,
+            region=cast.region,
+            command=CommandInput(name="n", type="RunShellScript", content=content, **columns),
+            instance_uids=[instance.uid for instance in fleet[:count]],
+            now=timezone.now(),
+        )
+
+    return make
+
+
+def take(worker, task):
+    return worker.take([run.pk for run in task.runs.all()], now=timezone.now())
+
+
+def finished(task):
+    """The runs of a task once all have ended."""
+    deadline = time.monotonic() + 30
+    while task.runs.unfinished().exists():
+        assert time.monotonic() < deadline, list(task.runs.values())
+        time.sleep(0.01)
+    return list(task.runs.all())
+
+
+def output(run, stream):
+    return b"".join(chunk.data for chunk in store.read(run.pk) if chunk.stream == stream)
+
+
+def test_a_run_from_beginning_to_end(create, worker, executor):
+    task = create("say one\nerr oops\nsay two\nexit 3", count=3)
+    assert take(worker, task) == 3
+    for run in finished(task):
+        assert (run.status, run.exit_code, run.error_code) == ("Failed", 3, "ExitCodeNonzero")
+        assert output(run, "stdout") == b"one\ntwo\n"
+        assert output(run, "stderr") == b"oops\n"
+        assert (run.stdout_size, run.stderr_size) == (8, 5)
+        assert run.last_line in {"two", "oops"}  # streams are apart: their order is arrival's
+        assert run.hostname == "127.0.0.1"
+        assert run.started_at <= run.finished_at
+    assert sorted(executor.started) == sorted(run.execution_id for run in task.runs.all())
+
+
+def test_success_has_no_error(create, worker):
+    task = create("say fine")
+    take(worker, task)
+    [run] = finished(task)
+    assert (run.status, run.exit_code, run.error_code, run.phase) == ("Success", 0, "", "finished")
+
+
+def test_a_run_that_is_taken_twice_is_executed_once(create, worker, executor):
+    task = create("say once\nsleep 0.2", count=2)
+    other = Worker(executor)
+    try:
+        assert take(worker, task) + take(other, task) + take(worker, task) == 2
+        finished(task)
+    finally:
+        other.stop()
+    assert len(executor.started) == 2
+
+
+def test_a_timeout(create, worker, monkeypatch):
+    task = create("say a\nsleep 100", timeout=10)
+    claimed = runs.claim(
+        run_ids=[run.pk for run in task.runs.all()], owner=worker.owner, now=timezone.now()
+    )
+    short = [replace_timeout(one) for one in claimed]
+    worker.follower.adopt(short[0])
+    [run] = finished(task)
+    assert (run.status, run.error_code, run.exit_code) == ("Timeout", "ExecutionTimeout", None)
+    assert output(run, "stdout") == b"a\n"
+
+
+def replace_timeout(claimed):
+    return replace(claimed, spec=replace(claimed.spec, timeout=0))
+
+
+def test_what_is_refused_before_it_starts(create, worker, executor, fleet):
+    nowhere = create("say a", workdir="/no/such/directory")
+    take(worker, nowhere)
+    [run] = finished(nowhere)
+    assert (run.status, run.error_code) == ("Invalid", "DirectoryNotExists")
+    executor.unreachable[runs.endpoint(fleet[0])] = ErrorCode.CONNECTION_REFUSED
+    unreachable = create("say a")
+    take(worker, unreachable)
+    [run] = finished(unreachable)
+    assert (run.status, run.error_code) == ("Aborted", "ConnectionRefused")
+    assert run.error_info
+    assert executor.started == []
+
+
+def test_broken_connections_lose_and_repeat_nothing(create, worker, executor):
+    lines = "".join(f"say {number}\nsleep 0.01\n" for number in range(60))
+    task = create(lines)
+    take(worker, task)
+    for _ in range(4):
+        time.sleep(0.1)
+        executor.break_connections()
+    [run] = finished(task)
+    assert output(run, "stdout") == b"".join(b"%d\n" % number for number in range(60))
+    assert len(executor.started) == 1
+
+
+def test_another_worker_goes_on_where_one_let_go(create, executor):
+    lines = "".join(f"say {number}\nsleep 0.02\n" for number in range(40))
+    task = create(lines)
+    first = Worker(executor)
+    take(first, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    first.follower._stopping.set()  # as stop() does; its executor is ours, and stays open
+    first.recorder.stop()
+    second = Worker(executor)
+    try:
+        assert take(second, task) == 1
+        [run] = finished(task)
+    finally:
+        second.stop()
+    assert output(run, "stdout") == b"".join(b"%d\n" % number for number in range(40))
+    assert len(executor.started) == 1
+
+
+def test_a_worker_that_died_is_found_overdue_and_replaced(create, worker, executor):
+    task = create("say a")
+    run = task.runs.get()
+    assert runs.overdue(now=timezone.now()) == []
+    soon = timezone.now() + invocations.RECONCILE_AFTER + timedelta(seconds=1)
+    assert runs.overdue(now=soon) == [run.pk]
+    Run.objects.update(lease_owner="dead", lease_until=timezone.now() + timedelta(hours=1))
+    assert take(worker, task) == 0
+    Run.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert worker.take(runs.overdue(now=timezone.now()), now=timezone.now()) == 1
+    assert finished(task)[0].status == "Success"
+
+
+def test_a_lost_run_is_unknown_and_never_run_again(create, worker, executor, fleet):
+    task = create("say a\nsleep 60")
+    take(worker, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    executor.lose(runs.endpoint(fleet[0]), task.runs.get().execution_id)
+    [run] = finished(task)
+    assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+    assert take(worker, task) == 0
+    assert len(executor.started) == 1
+
+
+def test_an_instance_out_of_reach_is_given_up_after_the_deadline(
+    create, worker, executor, fleet, monkeypatch
+):
+    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
+    task = create("say a\nsleep 60")
+    take(worker, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    executor.unreachable[runs.endpoint(fleet[0])] = ErrorCode.INSTANCE_UNREACHABLE
+    executor.break_connections()
+    [run] = finished(task)
+    assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+    assert "not run again" in run.error_info
+
+
+def test_an_error_of_our_own_ends_one_run_and_spares_the_others(
+    create, worker, executor, monkeypatch
+):
+    def fail(*args):
+        raise RuntimeError("a bug")
+
+    broken = create("say a")
+    monkeypatch.setattr(executor, "follow", fail)
+    take(worker, broken)
+    [run] = finished(broken)
+    assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+    monkeypatch.undo()
+    fine = create("say a")
+    take(worker, fine)
+    assert finished(fine)[0].status == "Success"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (
+            lambda cast, instance: cast.team.memberships.filter(user=cast.bob).delete(),
+            "NoLongerAllowed",
+        ),
+        (lambda cast, instance: Instance.objects.update(enabled=False), "NoLongerAllowed"),
+        (lambda cast, instance: Instance.objects.update(team=cast.other_team), "NoLongerAllowed"),
+        (lambda cast, instance: instance.delete(), "InstanceNotExists"),
+    ],
+)
+def test_what_was_allowed_is_asked_again_at_dispatch(
+    create, worker, executor, cast, fleet, change, code
+):
+    task = create("say a")
+    change(cast, fleet[0])
+    assert take(worker, task) == 0
+    run = task.runs.get()
+    assert (run.status, run.error_code) == ("Aborted", code)
+    assert executor.started == []
+
+
+def test_an_instance_removed_in_mid_run_leaves_the_outcome_unknown(create, worker, fleet):
+    task = create("say a")
+    Run.objects.update(phase="following", status="Running", started_at=timezone.now())
+    fleet[0].delete()
+    assert take(worker, task) == 0
+    assert task.runs.get().error_code == "OutcomeUnknown"
+
+
+class TestRecorder:
+    """What the recorder does with what others report."""
+
+    @pytest.fixture
+    def run(self, create):
+        run = create("say a").runs.get()
+        Run.objects.update(lease_owner="me", lease_until=timezone.now() + timedelta(minutes=1))
+        return run
+
+    @pytest.fixture
+    def me(self, run):
+        made = Recorder("me")
+        made.hold(run.pk)
+        made.start()
+        yield made
+        made.stop()
+
+    def commit(self, me, run):
+        done = threading.Event()
+        me.put(Changed(run.pk, {"hostname": "x"}, done))
+        assert done.wait(10)
+
+    def received(self, run, offset, data, stream="stdout"):
+        return Received(run.pk, stream, offset, data, timezone.now())
+
+    def test_bytes_told_twice_are_stored_once(self, me, run):
+        me.put(self.received(run, 0, b"abc"))
+        me.put(self.received(run, 1, b"bcd"))
+        me.put(self.received(run, 0, b"ab"))
+        self.commit(me, run)
+        assert output(run, "stdout") == b"abcd"
+
+    def test_a_gap_is_refused(self, me, run):
+        me.put(self.received(run, 5, b"late"))
+        with pytest.raises(LeaseLost):
+            while True:
+                me.put(self.received(run, 9, b"r"))
+                time.sleep(0.01)
+        assert output(run, "stdout") == b""
+
+    def test_a_gap_in_one_run_spares_the_others_in_the_batch(self, me, run, create):
+        other = create("say b").runs.get()
+        Run.objects.filter(pk=other.pk).update(
+            lease_owner="me", lease_until=timezone.now() + timedelta(minutes=1)
+        )
+        me.hold(other.pk)
+        with me._changed:
+            me._events.extend([self.received(run, 5, b"late"), self.received(other, 0, b"ok")])
+            me._pending_bytes += 6
+            me._changed.notify_all()
+        self.commit(me, other)
+        assert output(other, "stdout") == b"ok"
+
+    def test_without_the_lease_nothing_is_written(self, me, run):
+        Run.objects.update(lease_owner="somebody else")
+        me.put(self.received(run, 0, b"abc"))
+        with pytest.raises(LeaseLost):
+            while True:
+                me.put(self.received(run, 3, b"d"))
+                time.sleep(0.01)
+        assert not OutputChunk.objects.exists()
+
+    def test_final_is_final(self, me, run):
+        self.end(me, run, "Aborted")
+        me.put(Changed(run.pk, {"status": "Running", "finished_at": None}))
+        self.commit(me, run)
+        run.refresh_from_db()
+        assert run.status == "Aborted"
+
+    def end(self, me, run, status):
+        done = threading.Event()
+        me.put(Changed(run.pk, {"status": status, "finished_at": timezone.now()}, done))
+        assert done.wait(10)
+
+    def test_a_database_that_is_away_is_waited_for(self, me, run, monkeypatch):
+        monkeypatch.setattr(recorder, "RETRY_S", (0.01,))
+        write, failures = me._write, [OperationalError("away")] * 3
+
+        def flaky(batch):
+            if failures:
+                raise failures.pop()
+            write(batch)
+
+        monkeypatch.setattr(me, "_write", flaky)
+        me.put(self.received(run, 0, b"kept"))
+        self.commit(me, run)
+        assert output(run, "stdout") == b"kept"
+        assert not failures
+
+    def test_too_much_at_once_waits_and_all_is_stored(self, me, run, monkeypatch):
+        monkeypatch.setattr(recorder, "PENDING_BYTES", 10_000)
+        block = b"x" * 4_000
+        for number in range(50):
+            me.put(self.received(run, number * len(block), block))
+        self.commit(me, run)
+        assert output(run, "stdout") == block * 50
+        assert OutputChunk.objects.filter(run=run).count() <= 50
+
+    def test_leases_are_renewed_and_given_back(self, run, monkeypatch):
+        monkeypatch.setattr(recorder, "RENEW_S", 0.05)
+        Run.objects.update(lease_until=timezone.now() + timedelta(seconds=1))
+        before = Run.objects.get().lease_until
+        me = Recorder("me")
+        me.hold(run.pk)
+        me.start()
+        while Run.objects.get().lease_until <= before + timedelta(seconds=5):
+            time.sleep(0.02)
+        Run.objects.update(lease_owner="thief")
+        with pytest.raises(LeaseLost):
+            while True:
+                me.put(Changed(run.pk, {}))
+                time.sleep(0.02)
+        Run.objects.update(lease_owner="me")
+        me.stop()
+        assert Run.objects.get().lease_owner == ""
