@@ -17,6 +17,7 @@ SOURCES = sorted(
     for path in (ROOT / package).rglob("*.py")
     if "migrations" not in path.parts
 )
+ERROR_CODES = ROOT / "docs/error-codes.md"
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 CHANGES = {
     "save",

@@ -16,6 +16,9 @@
 # would leave SIGINT ignored in the script for ever, so the supervisor is the first half of a
 # foreground pipeline whose second half, the conversation, kills the waiting shell at its end.
 
+# Files are made with `true >FILE`, never with `: >FILE`: a redirection that fails on a special
+# builtin ends the whole shell, and the console would wait for an answer that never comes.
+
 cc_frame() { printf '\036%s %s\n' "$cc_nonce" "$*"; }
 
 # cc_stat PID: sets cc_state, cc_parent, cc_session, cc_start without a fork.
@@ -270,7 +273,7 @@ cc_prepare() {
   cc_fit || return
   cc_make || cc_refuse StateDirectoryUnusable || return
   cc_own=$cc_dir/s.$cc_nonce
-  cc_text >"$cc_own" && : >>"$cc_dir/o" && : >>"$cc_dir/e" ||
+  cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" ||
     cc_refuse StateDirectoryUnusable
 }
 
@@ -436,11 +439,11 @@ cc_cancel() {
   fi
   mkdir -m 700 "$cc_found/.done" "$cc_dir"
   if cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"; then
-    : >>"$cc_dir/o"
-    : >>"$cc_dir/e"
+    true >>"$cc_dir/o"
+    true >>"$cc_dir/e"
     cc_exclusive "$cc_dir/end" cancel && cc_finish cancel - 0
   fi
-  [ -e "$cc_dir/result" ] || : >"$cc_dir/cancel" || cc_refuse StateDirectoryUnusable || return
+  [ -e "$cc_dir/result" ] || true >"$cc_dir/cancel" || cc_refuse StateDirectoryUnusable || return
   cc_wait=0
   while [ ! -e "$cc_dir/result" ] && cc_alive && { [ $cc_wait -lt 20 ] || cc_guarded; }; do
     [ -e "$cc_dir/end" ] || { cc_guarded && kill -USR1 "$cc_watch"; }
@@ -462,7 +465,7 @@ cc_take_over() {
 cc_acknowledge() {
   cc_find || cc_make || cc_refuse StateDirectoryUnusable || return
   mkdir "$cc_found/.done"
-  : >"$cc_done" || cc_refuse StateDirectoryUnusable || return
+  true >"$cc_done" || cc_refuse StateDirectoryUnusable || return
   rm -rf "$cc_dir"
   [ "$1" = sweep ] && find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
   cc_frame acknowledged

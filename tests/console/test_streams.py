@@ -114,7 +114,7 @@ def test_states_first_then_lines_then_done(server, task, script, cast):
         script.end()
         after = list(stream)
     assert numbers(before + after) == [1, 2]
-    assert "stderr" in after[0].data
+    assert "stderr" in next(event for event in after if event.name == "out").data
     assert after[-1].name == "done"
     assert any("Succeeded" in event.data for event in after if event.name == "state")
 

@@ -186,15 +186,18 @@ class ExecutorContract:
 
     def test_cancel_during_the_run(self, rig: Rig) -> None:
         handle = rig.start(rig.say("say begun\nsleep 30\nsay never"))
-        heard = Heard(on_output=lambda _: threading.Thread(target=cancel).start())
+        canceller = threading.Thread(target=lambda: cancel())
+        heard = Heard(on_output=lambda _: canceller.start())
         answers = []
 
         def cancel() -> None:
             answers.append(rig.executor.cancel(rig.endpoint, handle))
 
         finished, _ = rig.follow(handle, heard)
+        canceller.join()
         assert (finished.ending, finished.exit_code, finished.left) == (Ending.CANCEL, None, 0)
         assert heard.stdout == b"begun\n"
+        assert [each.left for each in answers] == [0]
         assert rig.executor.cancel(rig.endpoint, handle).left == 0
         rig.executor.acknowledge(rig.endpoint, handle)
 
