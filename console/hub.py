@@ -221,9 +221,20 @@ class Hub:
                 news = await self._loop.run_in_executor(self._reader, self._read, topic)
             except DatabaseError as error:
                 log.warning("The database does not answer, streams wait: %s", error)
+                self._dirty.add(topic.invocation.pk)
                 return
+            except Exception:
+                # One task that can't be shown must not silence the streams of all others.
+                log.exception("Task %s can't be streamed", topic.invocation.uid)
+                self._drop(topic)
+                continue
             for viewer in news.viewers:
                 self._deliver(viewer, news)
+
+    def _drop(self, topic: _Topic) -> None:
+        for viewer in list(topic.viewers):
+            viewer.end()
+        self._topics.pop(topic.invocation.pk, None)
 
     def _deliver(self, viewer: Viewer, news: _News) -> None:
         frames = [

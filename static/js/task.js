@@ -249,7 +249,20 @@
     state.textContent = words.finished;
     tryNow.hidden = follow.hidden = true;
     say(`${words.finished}: ${summary()}`);
+    recount();
   });
+
+  // The navigation counts running tasks: one fewer now, and others may have begun.
+  async function recount() {
+    const answer = await fetch(document.querySelector(".crumb a").href);
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.querySelector(".nav .cnt");
+    for (const place of document.querySelectorAll(".nav .cnt, #menu-nav .cnt")) {
+      if (fresh) place.replaceWith(document.importNode(fresh, true));
+      else place.remove();
+    }
+  }
 
   // ---------- clocks, and the order of rows ----------
   let beats = 0;

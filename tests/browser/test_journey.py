@@ -87,6 +87,7 @@ def test_three_demo_instances_answer_live(visit, timed):
                 expect(page).to_have_title(re.compile("^Running:"))
         time.sleep(0.02)
     wait_until_failed(page)
+    expect(page.locator(".nav .cnt")).to_have_count(0)
     assert_five_lines_and_failure(page, ["demo-1", "demo-2", "demo-3"])
 
 

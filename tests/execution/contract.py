@@ -186,13 +186,13 @@ class ExecutorContract:
 
     def test_cancel_during_the_run(self, rig: Rig) -> None:
         handle = rig.start(rig.say("say begun\nsleep 30\nsay never"))
-        canceller = threading.Thread(target=lambda: cancel())
-        heard = Heard(on_output=lambda _: canceller.start())
         answers = []
 
         def cancel() -> None:
             answers.append(rig.executor.cancel(rig.endpoint, handle))
 
+        canceller = threading.Thread(target=cancel)
+        heard = Heard(on_output=lambda _: canceller.start())
         finished, _ = rig.follow(handle, heard)
         canceller.join()
         assert (finished.ending, finished.exit_code, finished.left) == (Ending.CANCEL, None, 0)
