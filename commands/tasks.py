@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 from django.utils import timezone
 
@@ -15,18 +16,24 @@ from commands.services import runs, worker
 @shared_task(name=Job.START_RUNS.value)
 def start_runs(run_ids: list[int]) -> None:
     """Start new runs, unless another worker has them already."""
-    worker.current().take(run_ids, now=timezone.now())
+    _take(run_ids)
 
 
 @shared_task(name=Job.RECONCILE.value)
 def reconcile() -> None:
     """Take over runs that no worker carries: a message, or a worker, was lost."""
-    now = timezone.now()
-    if overdue := runs.overdue(now=now):
-        worker.current().take(overdue, now=now)
+    if overdue := runs.overdue(now=timezone.now()):
+        _take(overdue)
 
 
 @worker_shutting_down.connect
 def let_go(**_signal: Any) -> None:
     """Give runs back as soon as the worker is told to end, so that nobody waits for leases."""
-    worker.stop()
+    worker.end()
+
+
+def _take(run_ids: list[int]) -> None:
+    try:
+        worker.current().take(run_ids, now=timezone.now())
+    except worker.Ending:
+        raise Reject(requeue=True) from None  # the broker gives it to another worker

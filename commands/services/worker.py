@@ -43,23 +43,30 @@ class Worker:
         self.recorder.stop()
 
 
+class Ending(Exception):
+    """The process is on its way out and takes no more runs."""
+
+
 _lock = threading.Lock()
 _current: Worker | None = None
+_ending = False
 
 
 def current() -> Worker:
-    """The worker of this process, made at the first call."""
+    """The worker of this process, made at the first call. Raises Ending after ``end``."""
     global _current
     with _lock:
+        if _ending:
+            raise Ending
         if _current is None:
             _current = Worker(SshExecutor())
         return _current
 
 
-def stop() -> None:
-    """Stop the worker of this process, if it was ever needed."""
-    global _current
+def end() -> None:
+    """Stop the worker of this process for good, if it was ever needed."""
+    global _current, _ending
     with _lock:
-        worker, _current = _current, None
+        worker, _current, _ending = _current, None, True
     if worker is not None:
         worker.stop()

@@ -14,6 +14,8 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from commands.errors import ConnectFailed, ConnectionLost, StartRefused
+from commands.execution.executor import Handle
 from commands.execution.fake import FakeExecutor
 from commands.models import Instance, OutputChunk, Run
 from commands.outputs import store
@@ -367,3 +369,88 @@ class TestRecorder:
         Run.objects.update(lease_owner="me")
         me.stop()
         assert Run.objects.get().lease_owner == ""
+
+
+class FailingOnce:
+    """An executor whose first call of ``name`` raises ``error``."""
+
+    def __init__(self, inner, name, error):
+        self.inner, self.name, self.errors = inner, name, [error]
+
+    def __getattr__(self, name):
+        if name == self.name and self.errors:
+            error = self.errors.pop()
+
+            def fail(*args):
+                raise error
+
+            return fail
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "status"),
+    [
+        ("start", ConnectionLost("cut while sending"), "Success"),
+        ("follow", ConnectFailed("no route", code="InstanceUnreachable"), "Success"),
+        ("acknowledge", ConnectionLost("cut"), "Success"),
+        ("start", StartRefused("odd", code="StateDirectoryUnusable"), "Aborted"),
+    ],
+)
+def test_one_failure_of_each_kind(create, executor, name, error, status):
+    made = Worker(FailingOnce(executor, name, error))
+    try:
+        task = create("say once")
+        take(made, task)
+        [run] = finished(task)
+        assert run.status == status
+        assert len(executor.started) == (status == "Success")
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_a_start_out_of_reach_until_after_the_deadline_is_unknown(create, executor, monkeypatch):
+    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
+    made = Worker(FailingOnce(executor, "start", ConnectionLost("cut")))
+    try:
+        task = create("say once")
+        take(made, task)
+        [run] = finished(task)
+        assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_a_run_cancelled_on_its_instance_is_interrupted(create, worker, executor, fleet):
+    task = create("say a\nsleep 60")
+    take(worker, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    run = task.runs.get()
+    executor.cancel(runs.endpoint(fleet[0]), Handle(run.execution_id, run.base))
+    [run] = finished(task)
+    assert (run.status, run.error_code) == ("Error", "ExecutionInterrupted")
+
+
+def test_a_worker_that_stops_leaves_the_run_to_others(create, executor):
+    task = create("say a\nsleep 0.5\nsay b")
+    first = Worker(executor)
+    take(first, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    assert first.follower.carrying() == 1
+    monkey_close = executor.close
+    executor.close = executor.break_connections  # the instance stays for the next worker
+    first.stop()
+    executor.close = monkey_close
+    run = task.runs.get()
+    assert (run.status, run.lease_owner) == ("Running", "")
+    second = Worker(executor)
+    try:
+        assert take(second, task) == 1
+        assert output(finished(task)[0], "stdout") == b"a\nb\n"
+    finally:
+        second.stop()
+        connection.close()

@@ -1,0 +1,63 @@
+"""Celery tasks: ids in, one service called, gone within moments."""
+
+from __future__ import annotations
+
+import pytest
+from celery.exceptions import Reject
+from django.utils import timezone
+
+from commands import queue, tasks
+from commands.execution.fake import FakeExecutor
+from commands.services import invocations, worker
+from commands.services.invocations import CommandInput
+from tests.services.test_carrying import finished
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def executor(monkeypatch):
+    made = FakeExecutor()
+    monkeypatch.setattr(worker, "SshExecutor", lambda: made)
+    monkeypatch.setattr(worker, "_current", None)
+    monkeypatch.setattr(worker, "_ending", False)
+    yield made
+    worker.end()
+
+
+@pytest.fixture
+def task(cast, fleet):
+    return invocations.run_command(
+        actor=cast.bob,
+        team=cast.team,
+        region=cast.region,
+        command=CommandInput(name="n", type="RunShellScript", content="say hi"),
+        instance_uids=[fleet[0].uid],
+        now=timezone.now(),
+    )
+
+
+def test_every_job_is_a_task():
+    assert {tasks.start_runs.name, tasks.reconcile.name} == {job.value for job in queue.Job}
+
+
+def test_the_job_of_a_new_task_starts_it(executor, task, sent):
+    [(job, ids)] = sent
+    assert job == tasks.start_runs.name
+    tasks.start_runs(**ids)
+    assert finished(task)[0].status == "Success"
+
+
+def test_what_nobody_took_is_reconciled(executor, task):
+    tasks.reconcile()
+    assert executor.started == []
+    task.runs.update(lease_until=timezone.now())
+    tasks.reconcile()
+    assert finished(task)[0].status == "Success"
+
+
+def test_a_worker_that_ends_gives_messages_back(executor, task):
+    tasks.let_go()
+    with pytest.raises(Reject):
+        tasks.start_runs([task.runs.get().pk])
+    assert task.runs.get().lease_owner == ""
