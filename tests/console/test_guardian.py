@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,4 +93,57 @@ def test_sweeps_when_its_pipe_ends(family, cookie, tmp_path):
         os.close(write)
         assert watch.wait(30) == 0
     assert family.wait(10) == -15
+    assert guardian.find(cookie) == []
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A process that ignores TERM, and notes that name it; it carries no cookie."""
+    script = "trap '' TERM; echo started; while :; do sleep 0.1; done"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        notes = tmp_path / "children"
+        notes.write_text(f"{guardian.note(process.pid)} stubborn\n")
+        threading.Thread(target=process.wait, daemon=True).start()  # no zombie stays
+        yield process, str(notes)
+        process.kill()
+
+
+def test_a_noted_child_without_the_cookie_is_killed_when_terminating_is_not_enough(
+    stubborn, cookie
+):
+    process, notes = stubborn
+    assert guardian.sweep(cookie, notes=notes, patience=0.2) == 0
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_without_proc_the_noted_groups_are_ended(stubborn, cookie, monkeypatch):
+    process, notes = stubborn
+    monkeypatch.setattr(guardian.os.path, "exists", lambda _: False)
+    assert guardian.sweep(cookie, notes=notes, patience=0.2) == 0
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_notes_of_a_process_that_went_name_nobody(tmp_path, cookie):
+    notes = tmp_path / "children"
+    notes.write_text(f"{os.getpid()} 1 somebody\nnonsense\n")
+    assert guardian.find(cookie, notes=str(notes)) == []
+
+
+def test_the_program_waits_for_the_end_of_its_input_and_sweeps(family, cookie, monkeypatch):
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    os.close(writing)
+    read = os.read
+    monkeypatch.setattr(guardian.os, "read", lambda _, size: read(reading, size))
+    monkeypatch.setattr(guardian.signal, "signal", lambda *_: None)
+    monkeypatch.setenv(guardian.GUARDED, cookie)
+    monkeypatch.setattr(sys, "argv", ["guardian", "no-notes"])
+    with pytest.raises(SystemExit) as ended:
+        guardian.main()
+    os.close(reading)
+    assert ended.value.code == 0
     assert guardian.find(cookie) == []
