@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,6 @@ class Cursor:
     def parse(cls, text: str) -> Cursor | None:
         """The cursor that ``text`` is, or None for anything else."""
         instance_uid, _, sequence = text.rpartition(":")
-        if not instance_uid or not (sequence == "-1" or sequence.isdecimal()):
+        if not instance_uid or not (sequence == "-1" or _SEQUENCE.fullmatch(sequence)):
             return None
         return cls(instance_uid, int(sequence))

@@ -2,12 +2,14 @@
 
 Viewers of one task share a *topic*; viewers of one instance's output share a *tail*, so that
 rows are read and fragments rendered once, however many look on. All reading happens in one
-thread with one database connection, given back whenever nothing is left to read; all viewers
-live in the event loop. News come as wake-ups over Redis; a slow tick finds what they miss.
+thread with one database connection, given back whenever nothing is left to read.
 
-A viewer gets bytes of ``text/event-stream``: first a snapshot of all states, then what it
-lacks of the watched output, then changes in frames at most ten times a second, at last
+Who watches what changes in the event loop only; how far things were read changes in the
+reader's thread only, a job at a time. A viewer first gets a snapshot of all states, then, in
+batches as fast as it takes them, the output that it lacks; when it has reached the tail it is
+*level* and gets changes with the others, in frames at most ten times a second, at last
 ``done``. A viewer that is too slow is dropped; its browser comes back with its cursor.
+News come as wake-ups over Redis; a slow tick finds what they miss.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import redis.asyncio
 from django.conf import settings
@@ -27,6 +29,7 @@ from django.utils import timezone
 
 from commands.models import Invocation, Run
 from commands.outputs import store, wake
+from commands.outputs.store import Chunk
 from console import presentation
 from console.cursor import Cursor
 from console.fragments import Fragments
@@ -34,91 +37,86 @@ from console.lines import Assembler
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FRAME_S = 0.1
 """Least time between two readings: ten frames a second at most."""
 TICK_S = 1.0
 """How often every topic is read where wake-ups arrive, and where they do not."""
 TICK_WITHOUT_WAKER_S = 0.25
-QUEUED_FRAMES = 64
-RECENT_BYTES = 512 * 1024
-LAGGING_READ = 256
-
+HEARTBEAT_S = 15.0
+QUEUED_BYTES = 4 * 1024 * 1024
+"""How much may wait for one viewer before it is dropped."""
+CATCH_UP_CHUNKS = 16
 
 _Frame = tuple[int | None, bytes]
 """Bytes of an event, and the sequence of the chunk it was made of (None for states)."""
 
 
-@dataclass(eq=False)
-class Viewer:
-    """One open stream. ``frames`` ends with None."""
-
-    invocation_id: int
-    run_id: int | None
-    frames: asyncio.Queue[bytes | None] = field(
-        default_factory=lambda: asyncio.Queue(QUEUED_FRAMES)
-    )
-    initial: list[bytes] = field(default_factory=list)
-    position: int = -1
-    """Sequence of the last chunk that the client had when it came: it may be ahead of the tail."""
-    finished: bool = False
-
-    def offer(self, frame: bytes | None) -> bool:
-        """Queue a frame; False if the viewer is too slow for it."""
-        try:
-            self.frames.put_nowait(frame)
-        except asyncio.QueueFull:
-            return False
-        return True
-
-    def end(self) -> None:
-        """Let the stream end, also where its queue is full."""
-        while not self.offer(None):
-            self.frames.get_nowait()
-
-
 @dataclass
 class _Tail:
-    """How far the output of one run was read, and the last frames made of it."""
+    """How far the output of one run was read. Touched by the reader's thread only."""
 
     run_id: int
     instance_uid: str
     assembler: Assembler = field(default_factory=Assembler)
     sequence: int = -1
-    recent: deque[tuple[int, bytes]] = field(default_factory=deque)
-    recent_bytes: int = 0
-
-    def cursor(self) -> Cursor:
-        return Cursor(self.instance_uid, self.sequence)
-
-    def keep(self, sequence: int, frame: bytes) -> None:
-        """Remember the frame that a chunk became, for viewers that lag a little."""
-        self.recent.append((sequence, frame))
-        self.recent_bytes += len(frame)
-        while self.recent_bytes > RECENT_BYTES:
-            self.recent_bytes -= len(self.recent.popleft()[1])
-
-    def since(self, sequence: int) -> list[bytes] | None:
-        """Frames after ``sequence``, or None if they are not all remembered."""
-        if sequence >= self.sequence:
-            return []
-        if not self.recent or self.recent[0][0] > sequence + 1:
-            return None
-        return [frame for number, frame in self.recent if number > sequence]
 
 
-@dataclass
+@dataclass(eq=False)
+class Viewer:
+    """One open stream. ``position`` is the last chunk that the client has."""
+
+    topic: _Topic
+    run_id: int | None
+    position: int
+    level: bool = False
+    own: _Tail | None = None
+    _frames: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+    _waiting: int = 0
+
+    def offer(self, frame: bytes) -> bool:
+        """Queue a frame; False if too much waits already."""
+        if self._waiting + len(frame) > QUEUED_BYTES:
+            return False
+        self._waiting += len(frame)
+        self._frames.put_nowait(frame)
+        return True
+
+    def end(self, last: bytes | None = None) -> None:
+        """Let the stream end after what is queued and ``last``."""
+        if last is not None:
+            self._frames.put_nowait(last)
+        self._frames.put_nowait(None)
+
+    def drop(self) -> None:
+        """Let the stream end now. What is queued goes unsent, the client asks for it again."""
+        while not self._frames.empty():
+            self._frames.get_nowait()
+        self._frames.put_nowait(None)
+
+    async def next(self) -> bytes | None:
+        """The next frame; None at the end. Raises TimeoutError after a heartbeat's time."""
+        async with asyncio.timeout(HEARTBEAT_S):
+            frame = await self._frames.get()
+        self._waiting -= len(frame or b"")
+        return frame
+
+
+@dataclass(eq=False)
 class _Topic:
-    """One task that somebody watches."""
+    """One task that somebody watches. ``viewers`` belong to the loop, the rest to the reader."""
 
-    invocation: Invocation
+    invocation_id: int
     viewers: set[Viewer] = field(default_factory=set)
+    invocation: Invocation | None = None
     tails: dict[int, _Tail] = field(default_factory=dict)
     states: dict[int, tuple[object, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _News:
-    """Frames for viewers, by the run they watch."""
+    """Frames for viewers that are level, by the run they watch."""
 
     frames: dict[int | None, list[_Frame]]
     done: bool
@@ -146,38 +144,55 @@ class Hub:
         """The loop that the hub lives in."""
         return self._loop
 
-    async def join(self, invocation_id: int, run_id: int | None, cursor: Cursor | None) -> Viewer:
-        """A viewer of a task, and of one run's output from ``cursor`` on."""
-        viewer = Viewer(invocation_id, run_id)
-        await self._loop.run_in_executor(self._reader, self._admit, viewer, cursor)
-        if self._closed or viewer.finished:
-            viewer.end()
-        return viewer
-
-    def leave(self, viewer: Viewer) -> None:
-        """Forget a viewer whose stream has ended."""
-        topic = self._topics.get(viewer.invocation_id)
-        if topic is None:
-            return
-        topic.viewers.discard(viewer)
-        if not topic.viewers:
-            del self._topics[viewer.invocation_id]
-        elif viewer.run_id is not None and all(
-            other.run_id != viewer.run_id for other in topic.viewers
-        ):
-            topic.tails.pop(viewer.run_id, None)
+    async def watch(
+        self, invocation_id: int, run_id: int | None, cursor: Cursor | None
+    ) -> AsyncIterator[bytes]:
+        """All events for one viewer of a task, and of one run's output from ``cursor`` on."""
+        viewer = self._join(invocation_id, run_id, cursor)
+        try:
+            yield await self._read_for(lambda: self._snapshot(viewer, cursor))
+            while not viewer.level and not self._closed:
+                if frames := await self._read_for(lambda: self._catch_up(viewer)):
+                    yield frames
+            self._wake(invocation_id)  # the task may have ended meanwhile, or before
+            while not self._closed:
+                try:
+                    frame = await viewer.next()
+                except TimeoutError:
+                    yield self._fragments.beat()
+                    continue
+                if frame is None:
+                    return
+                yield frame
+        finally:
+            self._leave(viewer)
 
     def close(self) -> None:
         """End all streams: the server is going down. Call it in the hub's loop."""
         self._closed = True
         for topic in list(self._topics.values()):
             for viewer in list(topic.viewers):
-                viewer.end()
+                viewer.drop()
         for task in self._tasks:
             task.cancel()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     # --- in the event loop -------------------------------------------------------------
+
+    def _join(self, invocation_id: int, run_id: int | None, cursor: Cursor | None) -> Viewer:
+        topic = self._topics.setdefault(invocation_id, _Topic(invocation_id))
+        viewer = Viewer(topic, run_id, cursor.sequence if cursor else -1)
+        topic.viewers.add(viewer)
+        return viewer
+
+    def _leave(self, viewer: Viewer) -> None:
+        topic = viewer.topic
+        topic.viewers.discard(viewer)
+        if not topic.viewers and self._topics.get(topic.invocation_id) is topic:
+            del self._topics[topic.invocation_id]
+
+    async def _read_for(self, job: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._reader, self._with_connection, job)
 
     async def _listen(self, url: str) -> None:
         """Hear wake-ups, and go on hearing them when the broker comes back."""
@@ -188,7 +203,7 @@ class Hub:
                     await pubsub.subscribe(wake.CHANNEL)
                     async for message in pubsub.listen():
                         self._wake(int(message["data"]))
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, ValueError) as error:
                 log.info("No wake-ups for now: %s", error)
             finally:
                 await client.aclose()
@@ -211,157 +226,140 @@ class Hub:
             self._news.clear()
             dirty, self._dirty = self._dirty, set()
             topics = [self._topics[key] for key in dirty if key in self._topics]
+            for topic in topics:
+                await self._spread(topic)
             if topics:
-                await self._spread(topics)
                 await asyncio.sleep(FRAME_S)
 
-    async def _spread(self, topics: list[_Topic]) -> None:
-        for topic in topics:
-            try:
-                news = await self._loop.run_in_executor(self._reader, self._read, topic)
-            except DatabaseError as error:
-                log.warning("The database does not answer, streams wait: %s", error)
-                self._dirty.add(topic.invocation.pk)
-                return
-            except Exception:
-                # One task that can't be shown must not silence the streams of all others.
-                log.exception("Task %s can't be streamed", topic.invocation.uid)
-                self._drop(topic)
-                continue
+    async def _spread(self, topic: _Topic) -> None:
+        """Read a topic and tell its viewers. One that fails must not silence the others."""
+        viewers = list(topic.viewers)
+        try:
+            news = await self._read_for(lambda: self._read(topic, viewers))
             for viewer in news.viewers:
                 self._deliver(viewer, news)
-
-    def _drop(self, topic: _Topic) -> None:
-        for viewer in list(topic.viewers):
-            viewer.end()
-        self._topics.pop(topic.invocation.pk, None)
+        except DatabaseError as error:
+            log.warning("The database does not answer, streams wait: %s", error)
+        except Exception:
+            log.exception("Task %s can't be streamed", topic.invocation_id)
+            for viewer in viewers:
+                viewer.drop()
 
     def _deliver(self, viewer: Viewer, news: _News) -> None:
-        frames = [
+        frames = b"".join(
             frame
-            for sequence, frame in news.frames.get(viewer.run_id, [])
+            for sequence, frame in news.frames[viewer.run_id]
             if sequence is None or sequence > viewer.position
-        ]
-        if frames and not viewer.offer(b"".join(frames)):
-            viewer.end()
-            self.leave(viewer)
+        )
+        if frames and not viewer.offer(frames):
+            viewer.drop()
+            self._leave(viewer)
         elif news.done:
-            viewer.offer(self._fragments.done())
-            viewer.end()
+            viewer.end(self._fragments.done())
+            self._leave(viewer)
 
     # --- in the reader's thread --------------------------------------------------------
 
-    def _admit(self, viewer: Viewer, cursor: Cursor | None) -> None:
+    def _with_connection(self, job: Callable[[], T]) -> T:
         try:
-            topic = self._topics.get(viewer.invocation_id)
-            if topic is None:
-                invocation = Invocation.objects.get(pk=viewer.invocation_id)
-                topic = self._topics.setdefault(viewer.invocation_id, _Topic(invocation))
-            runs = list(topic.invocation.runs.all())
-            task = presentation.task_view(topic.invocation, runs, timezone.now())
-            # Of a task that has ended a viewer gets all there is, now; else what others have.
-            tails = topic.tails if task.active else {}
-            tail = self._tail(tails, viewer.run_id, runs)
-            after = cursor.sequence if cursor and _is_of(cursor, tail) else -1
-            viewer.position = after
-            viewer.initial.append(self._retry_and_cursor(tail, after))
-            viewer.initial.append(self._state(topic, runs, viewer.run_id, runs, tail))
-            if tail is not None:
-                viewer.initial.extend(self._catch_up(tail, after))
-            for run in runs:
-                topic.states.setdefault(run.pk, _state_of(run))
-            if task.active:
-                topic.viewers.add(viewer)
-            else:
-                viewer.initial.append(self._fragments.done())
-                viewer.finished = True
+            return job()
         finally:
-            self._idle()
+            connections.close_all()  # between readings none is held, whoever looks on
 
-    def _tail(self, tails: dict[int, _Tail], run_id: int | None, runs: list[Run]) -> _Tail | None:
-        """The tail of a run. One that others watch stays where they are: news go to all."""
-        run = next((run for run in runs if run.pk == run_id), None)
+    def _runs(self, topic: _Topic) -> tuple[Invocation, list[Run]]:
+        if topic.invocation is None:
+            topic.invocation = Invocation.objects.get(pk=topic.invocation_id)
+        return topic.invocation, list(topic.invocation.runs.all())
+
+    def _snapshot(self, viewer: Viewer, cursor: Cursor | None) -> bytes:
+        """The first events: where the client is, and the states of all runs."""
+        topic = viewer.topic
+        invocation, runs = self._runs(topic)
+        run = next((run for run in runs if run.pk == viewer.run_id), None)
         if run is None:
-            return None
-        tail = tails.get(run.pk)
-        if tail is None:
-            tail = tails[run.pk] = _Tail(run.pk, run.instance_uid)
-            self._advance(tail)
-        return tail
+            viewer.run_id, viewer.level = None, True
+            position = None
+        else:
+            if cursor is None or cursor.instance_uid != run.instance_uid:
+                viewer.position = -1
+            viewer.position = min(viewer.position, run.next_sequence - 1)
+            position = Cursor(run.instance_uid, viewer.position)
+            viewer.own = _Tail(run.pk, run.instance_uid)
+        for each in runs:
+            topic.states.setdefault(each.pk, _state_of(each))
+        return self._fragments.hello(position) + self._state(invocation, runs, runs, run)
 
-    def _advance(self, tail: _Tail) -> list[_Frame]:
-        """Read what a run has printed since; frames made of it."""
+    def _catch_up(self, viewer: Viewer) -> bytes:
+        """Some of the output that a viewer lacks; makes it level when nothing is left."""
+        own = viewer.own
+        if own is None:
+            return b""
+        shared = viewer.topic.tails.get(own.run_id)
+        if shared is not None and viewer.position >= shared.sequence:
+            viewer.level, viewer.own = True, None  # the others' news are all it lacks
+            return b""
+        most = CATCH_UP_CHUNKS
+        if shared is not None:
+            most = min(most, shared.sequence - own.sequence)
+        chunks = store.read(own.run_id, after=own.sequence, limit=most) if most > 0 else []
+        frames = b"".join(frame for _, frame in self._feed(own, chunks, viewer.position))
+        if shared is not None and own.sequence >= shared.sequence:
+            viewer.level, viewer.own = True, None
+        elif shared is None and len(chunks) < CATCH_UP_CHUNKS:
+            viewer.topic.tails[own.run_id] = own
+            viewer.level, viewer.own = True, None
+        viewer.position = max(viewer.position, own.sequence)
+        return frames
+
+    def _feed(self, tail: _Tail, chunks: list[Chunk], after: int = -1) -> list[_Frame]:
+        """Advance a tail by ``chunks``; frames of those with a sequence above ``after``."""
         frames: list[_Frame] = []
-        for chunk in store.read(tail.run_id, after=tail.sequence):
+        for chunk in chunks:
             tail.sequence = chunk.sequence
-            frame = self._fragments.lines(tail.assembler.feed(chunk), tail.cursor())
-            tail.keep(chunk.sequence, frame)
-            frames.append((chunk.sequence, frame))
+            if chunk.sequence <= after:
+                tail.assembler.skip(chunk)
+                continue
+            cursor = Cursor(tail.instance_uid, chunk.sequence)
+            lines = tail.assembler.feed(chunk)
+            frames.append((chunk.sequence, self._fragments.lines(lines, cursor)))
         return frames
 
-    def _catch_up(self, tail: _Tail, after: int) -> Iterable[bytes]:
-        recent = tail.since(after)
-        if recent is not None:
-            return recent
-        frames = []
-        assembler = Assembler()
-        for chunk in store.read(tail.run_id):
-            lines = assembler.feed(chunk)
-            if after < chunk.sequence <= tail.sequence:
-                cursor = Cursor(tail.instance_uid, chunk.sequence)
-                frames.append(self._fragments.lines(lines, cursor))
-        return frames
+    def _read(self, topic: _Topic, viewers: list[Viewer]) -> _News:
+        """What is new for those of ``viewers`` that are level.
 
-    def _retry_and_cursor(self, tail: _Tail | None, after: int) -> bytes:
-        cursor = Cursor(tail.instance_uid, after) if tail else None
-        return self._fragments.hello(cursor)
-
-    def _read(self, topic: _Topic) -> _News:
-        try:
-            # States first: once they are final, all output is there to be read after them.
-            runs = list(topic.invocation.runs.all())
-            changed = [run for run in runs if topic.states.get(run.pk) != _state_of(run)]
-            topic.states = {run.pk: _state_of(run) for run in runs}
-            viewers = list(topic.viewers)
-            frames: dict[int | None, list[_Frame]] = {}
-            for run_id in {viewer.run_id for viewer in viewers}:
-                tail = topic.tails.get(run_id) if run_id is not None else None
-                frames[run_id] = self._advance(tail) if tail else []
-                if changed:
-                    frames[run_id].append((None, self._state(topic, changed, run_id, runs, tail)))
-            task = presentation.task_view(topic.invocation, runs, timezone.now())
-            return _News(frames, not task.active, viewers)
-        finally:
-            self._idle()
+        Everything is read before anything is advanced: an error on the way loses nothing.
+        States come first: once they are final, all output is there to be read after them.
+        """
+        level = [viewer for viewer in viewers if viewer.level]
+        watched = {viewer.run_id for viewer in level}
+        invocation, runs = self._runs(topic)
+        tails = {key: tail for key, tail in topic.tails.items() if key in watched}
+        chunks = {key: store.read(key, after=tail.sequence) for key, tail in tails.items()}
+        topic.tails = tails
+        changed = [run for run in runs if topic.states.get(run.pk) != _state_of(run)]
+        topic.states = {run.pk: _state_of(run) for run in runs}
+        frames: dict[int | None, list[_Frame]] = {}
+        for run_id in watched:
+            frames[run_id] = self._feed(tails[run_id], chunks[run_id]) if run_id in tails else []
+            if changed:
+                shown = next((run for run in runs if run.pk == run_id), None)
+                frames[run_id].append((None, self._state(invocation, changed, runs, shown)))
+        active = presentation.task_view(invocation, runs, timezone.now()).active
+        return _News(frames, not active, level)
 
     def _state(
-        self,
-        topic: _Topic,
-        changed: list[Run],
-        run_id: int | None,
-        runs: list[Run],
-        tail: _Tail | None,
+        self, invocation: Invocation, changed: list[Run], runs: list[Run], shown: Run | None
     ) -> bytes:
         now = timezone.now()
-        task = presentation.task_view(topic.invocation, runs, now)
-        rows = presentation.run_views(topic.invocation, changed, now, current=run_id)
-        shown = presentation.run_views(
-            topic.invocation, [run for run in runs if run.pk == run_id], now, current=run_id
-        )
+        current = shown.pk if shown else None
+        rows = presentation.run_views(invocation, changed, now, current=current)
+        panel = presentation.run_views(invocation, [shown] if shown else [], now, current=current)
         return self._fragments.state(
-            task,
+            presentation.task_view(invocation, runs, now),
             rows,
-            shown[0] if shown else None,
-            has_output=tail is not None and tail.sequence >= 0,
+            panel[0] if panel else None,
+            has_output=shown is not None and shown.next_sequence > 0,
         )
-
-    def _idle(self) -> None:
-        # Between readings no connection is held: a thousand viewers pin none.
-        connections.close_all()
-
-
-def _is_of(cursor: Cursor, tail: _Tail | None) -> bool:
-    return tail is not None and cursor.instance_uid == tail.instance_uid
 
 
 def _state_of(run: Run) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -11,9 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, Strea
 
 from console import resolve
 from console.cursor import Cursor
-from console.hub import Hub, Viewer
-
-HEARTBEAT_S = 15.0
+from console.hub import Hub
 
 _hub: Hub | None = None
 
@@ -39,11 +36,11 @@ async def events(request: HttpRequest, uid: str) -> HttpResponse | StreamingHttp
     opened = await sync_to_async(_open)(request, uid)
     if opened is None:
         return HttpResponse(status=401)
-    viewer = await hub().join(*opened)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        return HttpResponse(content_type="text/event-stream", headers=headers)
     return StreamingHttpResponse(
-        _frames(viewer),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        hub().watch(*opened), content_type="text/event-stream", headers=headers
     )
 
 
@@ -57,22 +54,3 @@ def _open(request: HttpRequest, uid: str) -> tuple[int, int | None, Cursor | Non
     run_id = resolve.run(invocation, watch).pk if watch else None
     connections.close_all()
     return invocation.pk, run_id, cursor
-
-
-async def _frames(viewer: Viewer) -> AsyncIterator[bytes]:
-    try:
-        for frame in viewer.initial:
-            yield frame
-        viewer.initial.clear()
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    news = await viewer.frames.get()
-            except TimeoutError:
-                yield b": still here\n\n"
-                continue
-            if news is None:
-                return
-            yield news
-    finally:
-        hub().leave(viewer)

@@ -1,4 +1,4 @@
-"""Reading stored output: chunks in order of arrival, whole streams, all of it.
+"""Reading stored output: chunks in order of arrival, some or all of them.
 
 Appending is the recorder's business, which owns a run's offsets while it has the lease.
 """
@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from commands.models import OutputChunk, Run
+from commands.models import OutputChunk
 
 STREAMS = {OutputChunk.Stream.STDOUT.value: "stdout", OutputChunk.Stream.STDERR.value: "stderr"}
 """Names of the streams by their number in the database."""
+
+BATCH = 64
+"""Chunks that are read at once; each has at most 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,11 @@ def read(run_id: int, *, after: int = -1, limit: int | None = None) -> list[Chun
     return [_chunk(row) for row in (rows if limit is None else rows[:limit])]
 
 
-def read_raw(run: Run) -> Iterator[bytes]:
-    """All bytes of a run in order of arrival, both streams, a chunk at a time."""
-    rows = OutputChunk.objects.filter(run=run).order_by("sequence").values_list("data", flat=True)
-    for data in rows.iterator(chunk_size=64):
-        yield bytes(data)
+def stream(run_id: int, *, after: int = -1) -> Iterator[Chunk]:
+    """The same, a batch at a time, so that any amount of output fits into memory."""
+    while batch := read(run_id, after=after, limit=BATCH):
+        yield from batch
+        after = batch[-1].sequence
 
 
 def _chunk(row: tuple[int, int, int, bytes | memoryview, datetime]) -> Chunk:

@@ -56,8 +56,7 @@ def task(request: HttpRequest, uid: str) -> HttpResponse:
     now = timezone.now()
     runs = list(invocation.runs.all())
     shown = _shown(request, invocation, runs)
-    chunks = store.read(shown.pk) if shown else []
-    lines, earlier = last_lines(chunks, SHOWN_LINES)
+    tail = last_lines(store.stream(shown.pk) if shown else [], SHOWN_LINES)
     view = presentation.task_view(invocation, runs, now)
     views = presentation.run_views(invocation, runs, now, current=shown.pk if shown else None)
     context = {
@@ -65,11 +64,11 @@ def task(request: HttpRequest, uid: str) -> HttpResponse:
         "progress": view.progress,
         "runs": views,
         "shown": next((run for run in views if run.current), None),
-        "lines": lines,
-        "earlier": earlier,
-        "has_output": bool(lines),
+        "lines": tail.lines,
+        "earlier": tail.earlier,
+        "has_output": bool(tail.lines),
         "log_url": _log_url(invocation, shown) if shown else "",
-        "events_url": _events_url(invocation, shown, chunks[-1].sequence if chunks else -1),
+        "events_url": _events_url(invocation, shown, tail.sequence),
     }
     return render(request, "tasks/detail.html", context)
 
@@ -121,7 +120,7 @@ async def _raw(run: Run) -> AsyncIterator[bytes]:
 
 def _read_some(run_id: int, after: int) -> list[store.Chunk]:
     try:
-        return store.read(run_id, after=after, limit=64)
+        return store.read(run_id, after=after, limit=store.BATCH)
     finally:
         connections.close_all()
 

@@ -76,6 +76,21 @@ def test_cutting_chunks_differently_shows_the_same_text_of_each_stream(parts):
 
 
 def test_only_the_last_lines_are_kept():
-    lines, earlier = last_lines(chunks(("stdout", b"1\n2\n3"), ("stdout", b"3\n4\n")), 2)
-    assert [(line.number, line.text) for line in lines] == [(3, "33"), (4, "4")]
-    assert earlier == 2
+    tail = last_lines(chunks(("stdout", b"1\n2\n3"), ("stdout", b"3\n4\n")), 2)
+    assert [(line.number, line.text) for line in tail.lines] == [(3, "33"), (4, "4")]
+    assert (tail.earlier, tail.sequence) == (2, 1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=30))),
+    st.integers(1, 5),
+)
+def test_the_last_lines_are_the_end_of_all_lines(parts, most):
+    everything = {}
+    assembler = Assembler()
+    for chunk in chunks(*parts):
+        everything.update({line.number: line.text for line in assembler.feed(chunk)})
+    tail = last_lines(chunks(*parts), most)
+    expected = sorted(everything.items())[-most:]
+    assert [(line.number, line.text) for line in tail.lines] == expected
+    assert tail.earlier + len(tail.lines) == len(everything)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from commands.models import Run
+from commands.outputs import store
 from commands.services import invocations
 from commands.services.invocations import CommandInput
 from commands.services.recorder import Changed, Received, Recorder
@@ -188,19 +190,23 @@ def test_many_viewers_hold_no_connection_and_all_get_everything(server, task, sc
             assert numbers(list(stream)) == [1]
 
 
-def test_a_slow_viewer_is_let_go_and_can_come_back(server, task, script, cast, monkeypatch):
-    monkeypatch.setattr(hub, "QUEUED_FRAMES", 2)
-    viewer = hub.Viewer(1, None)
-    assert viewer.offer(b"a")
-    assert viewer.offer(b"b")
-    assert not viewer.offer(b"c")
-    viewer.end()
-    assert viewer.frames.get_nowait() == b"b"
-    assert viewer.frames.get_nowait() is None
+def test_a_slow_viewer_is_let_go_and_loses_nothing(monkeypatch):
+    monkeypatch.setattr(hub, "QUEUED_BYTES", 2)
+
+    async def read_all():
+        viewer = hub.Viewer(hub._Topic(1), None, -1)
+        assert viewer.offer(b"a")
+        assert viewer.offer(b"b")
+        assert not viewer.offer(b"c")
+        viewer.drop()
+        return await viewer.next()
+
+    # Nothing of what waited is sent: the client comes back with the cursor that it has.
+    assert asyncio.run(read_all()) is None
 
 
-def test_lines_beyond_what_is_remembered_are_read_again(server, task, script, cast, monkeypatch):
-    monkeypatch.setattr(hub, "RECENT_BYTES", 300)
+def test_a_viewer_far_behind_catches_up_in_batches(server, task, script, cast, monkeypatch):
+    monkeypatch.setattr(hub, "CATCH_UP_CHUNKS", 3)
     script.begin()
     watch = script.run.instance_uid
     with open_stream(server, task, cast.bob, watch=watch) as first:
@@ -221,3 +227,73 @@ def test_who_may_not_look(server, task, cast):
         assert stream.response.status == 401
     with open_stream(server, task, cast.bob, watch="i-elsewhere") as stream:
         assert stream.response.status == 404
+
+
+def test_reloads_in_quick_succession_never_leave_a_stream_silent(server, task, script, cast):
+    script.begin()
+    watch = script.run.instance_uid
+    script.say(b"one\n")
+    for _ in range(60):
+        with open_stream(server, task, cast.bob, watch=watch) as stream:
+            stream.until("hello")
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        seen = stream.until("out")
+        script.say(b"two\n")
+        seen += stream.until("out")
+        script.end()
+        seen += list(stream)
+    assert numbers(seen) == [1, 2]
+
+
+def test_the_database_away_loses_no_line(server, task, script, cast, monkeypatch):
+    script.begin()
+    watch = script.run.instance_uid
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        stream.until("state")
+        script.say(b"before\n")
+        stream.until("out")
+        read, failures = store.read, [OperationalError("away")] * 2
+
+        def flaky(*args, **options):
+            if failures:
+                raise failures.pop()
+            return read(*args, **options)
+
+        monkeypatch.setattr(store, "read", flaky)
+        script.say(b"during\n")
+        script.end()
+        assert numbers(list(stream)) == [2]
+    assert not failures
+
+
+def test_an_error_of_our_own_ends_the_streams_and_spares_other_tasks(
+    server, task, script, cast, monkeypatch
+):
+    script.begin()
+    watch = script.run.instance_uid
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        stream.until("state")
+        monkeypatch.setattr(hub.Hub, "_state", lambda *_: 1 / 0)
+        script.change(script.run, last_line="news")
+        list(stream)
+    monkeypatch.undo()
+    script.end()
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        assert list(stream)[-1].name == "done"
+
+
+def test_cursors_that_were_made_up(server, task, script, cast):
+    script.begin()
+    script.say(b"one\n")
+    watch = script.run.instance_uid
+    script.end()
+    for after, expected in (
+        (f"{watch}:99999", []),
+        (f"{watch}:{'9' * 5000}", [1]),
+        ("x", [1]),
+        ("i-other:0", [1]),
+    ):
+        with open_stream(server, task, cast.bob, after=after, watch=watch) as stream:
+            assert numbers(list(stream)) == expected, after[:20]
+    with open_stream(server, task, cast.bob) as stream:
+        assert numbers(list(stream)) == []
