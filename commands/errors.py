@@ -3,7 +3,8 @@
     CommandConsoleError
     ├── Denied                 the actor may not do this (or may not know that it exists)
     ├── Invalid                the input breaks a rule; knows the field it belongs to
-    │   └── InvalidFields      several of them at once
+    │   ├── InvalidFields      several of them at once
+    │   └── QuotaExceeded      a team has used up, or asks for more than, what it may use
     ├── Conflict               the request contradicts the state of things
     │   └── IdempotencyMismatch  a client token came again with another request
     └── ExecutionError         an instance could not be made to do something
@@ -54,6 +55,20 @@ class InvalidFields(Invalid):
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
         super().__init__(" ".join(text for texts in errors.values() for text in texts))
         self.errors = dict(errors)
+
+
+class QuotaExceeded(Invalid):
+    """A team would use more than its limit. ``key`` is the quota's, see ``rules.quotas``."""
+
+    code = "QuotaExceeded"
+
+    def __init__(
+        self, message: str, *, key: str, limit: int, used: int, field: str = "", code: str = ""
+    ) -> None:
+        super().__init__(message, field=field, code=code)
+        self.key = key
+        self.limit = limit
+        self.used = used
 
 
 class Conflict(CommandConsoleError):

@@ -75,7 +75,8 @@ def socket_path(data_dir: Path) -> Path:
     if note.exists() and _is_private(Path(note.read_text())):
         return Path(note.read_text()) / "broker.sock"
     folder = tempfile.mkdtemp(prefix="command-console-")
-    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (data_dir, note.parent):  # the mode is that of the last folder only
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = note.with_suffix(f".{os.getpid()}")
     draft.write_text(folder)
     draft.replace(note)

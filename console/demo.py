@@ -51,6 +51,7 @@ HOST = "127.0.0.1"
 _PORTS = range(22_000, 30_000)  # below the ports that systems give to outgoing connections
 _CHUNK = 32_768  # bytes, what fits into one SSH packet
 _NOTICE = 1000  # milliseconds until it is noticed that a client left a silent command
+_UMASK = 0o022  # a command's, as after a sign-in; the console's own is stricter
 _PASSED_ON = ("PATH", "TZ", COOKIE)
 
 
@@ -61,11 +62,21 @@ def main() -> None:
     data = DataDir(parser.parse_args().data)
     # paramiko logs each handshake that fails, a port scan among them.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-    # Commands must get signals as usual, whatever this process inherited (nohup ignores HUP).
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    _take_signals_as_usual()
     serve(data)
     signal.pause()
+
+
+def _take_signals_as_usual() -> None:
+    """Undo what was inherited, for commands inherit it in turn: nohup ignores HUP.
+
+    It is done here, once: ``subprocess`` has no means for it that is safe among threads. What
+    Python itself ignores (PIPE, XFSZ) ``subprocess`` gives back to commands.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) in (signal.SIG_IGN, signal.default_int_handler):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def serve(data: DataDir) -> None:
@@ -203,6 +214,7 @@ class _Session:
                 bufsize=0,
                 cwd=self._home,
                 env=self._environment,
+                umask=_UMASK,
                 start_new_session=True,
             )
         except (OSError, ValueError):

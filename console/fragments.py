@@ -2,6 +2,7 @@
 
 state   out-of-band swaps by id: title pill, progress, rows, head and foot of the panel
 out     lines for the output panel; ``id`` is the cursor after them
+earlier  so many lines before the next ones are not shown; lines shown before are older
 beat    still here
 done    nothing more will come
 """
@@ -58,6 +59,10 @@ class Fragments:
     def lines(self, lines: Sequence[Line], cursor: Cursor) -> bytes:
         """Lines of output, with the position after them."""
         return _event("out", self._render("lines", {"lines": lines}), cursor)
+
+    def earlier(self, count: int, cursor: Cursor) -> bytes:
+        """Say that ``count`` lines before those to come are not shown."""
+        return _event("earlier", str(count), cursor)
 
     def beat(self) -> bytes:
         """A sign of life, as an event: scripts in a browser can't hear comments."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -44,7 +44,12 @@ FRAME_S = 0.1
 TICK_S = 1.0
 """How often every topic is read where wake-ups arrive, and where they do not."""
 TICK_WITHOUT_WAKER_S = 0.25
-HEARTBEAT_S = 15.0
+ASK_AGAIN_S = 5.0
+"""How often it is asked whether a viewer may still look."""
+HEARTBEAT_S = 5.0
+FAR_BEHIND = 5_000
+"""Lines (or BYTES_BEHIND) beyond which a viewer gets only the end, as pages show no more."""
+BYTES_BEHIND = 2 * 1024 * 1024
 QUEUED_BYTES = 4 * 1024 * 1024
 """How much may wait for one viewer before it is dropped."""
 CATCH_UP_CHUNKS = 16
@@ -62,6 +67,10 @@ class _Tail:
     assembler: Assembler = field(default_factory=Assembler)
     sequence: int = -1
 
+    def cursor(self) -> Cursor:
+        """The position after what was read."""
+        return Cursor(self.instance_uid, self.sequence)
+
 
 @dataclass(eq=False)
 class Viewer:
@@ -71,6 +80,8 @@ class Viewer:
     run_id: int | None
     position: int
     level: bool = False
+    gap: bool = False
+    """Whether output between what the client has and ``position`` is passed over."""
     own: _Tail | None = None
     _frames: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     _waiting: int = 0
@@ -145,10 +156,19 @@ class Hub:
         return self._loop
 
     async def watch(
-        self, invocation_id: int, run_id: int | None, cursor: Cursor | None
+        self,
+        invocation_id: int,
+        run_id: int | None,
+        cursor: Cursor | None,
+        allowed: Callable[[], bool],
     ) -> AsyncIterator[bytes]:
-        """All events for one viewer of a task, and of one run's output from ``cursor`` on."""
+        """All events for one viewer of a task, and of one run's output from ``cursor`` on.
+
+        ``allowed`` is asked every few seconds (in the reader's thread): when it says False, the
+        stream ends.
+        """
         viewer = self._join(invocation_id, run_id, cursor)
+        asked = time.monotonic()
         try:
             yield await self._read_for(lambda: self._snapshot(viewer, cursor))
             while not viewer.level and not self._closed:
@@ -156,6 +176,10 @@ class Hub:
                     yield frames
             self._wake(invocation_id)  # the task may have ended meanwhile, or before
             while not self._closed:
+                if time.monotonic() - asked >= ASK_AGAIN_S:
+                    if not await self._read_for(allowed):
+                        return
+                    asked = time.monotonic()
                 try:
                     frame = await viewer.next()
                 except TimeoutError:
@@ -285,6 +309,9 @@ class Hub:
             viewer.position = min(viewer.position, run.next_sequence - 1)
             position = Cursor(run.instance_uid, viewer.position)
             viewer.own = _Tail(run.pk, run.instance_uid)
+            end = store.before_last(run.pk, lines=FAR_BEHIND, size=BYTES_BEHIND)
+            if end > viewer.position:
+                viewer.position, viewer.gap = end, True
         for each in runs:
             topic.states.setdefault(each.pk, _state_of(each))
         return self._fragments.hello(position) + self._state(invocation, runs, runs, run)
@@ -302,7 +329,7 @@ class Hub:
         if shared is not None:
             most = min(most, shared.sequence - own.sequence)
         chunks = store.read(own.run_id, after=own.sequence, limit=most) if most > 0 else []
-        frames = b"".join(frame for _, frame in self._feed(own, chunks, viewer.position))
+        frames = b"".join(self._catch_up_with(viewer, own, chunks))
         if shared is not None and own.sequence >= shared.sequence:
             viewer.level, viewer.own = True, None
         elif shared is None and len(chunks) < CATCH_UP_CHUNKS:
@@ -311,17 +338,27 @@ class Hub:
         viewer.position = max(viewer.position, own.sequence)
         return frames
 
-    def _feed(self, tail: _Tail, chunks: list[Chunk], after: int = -1) -> list[_Frame]:
-        """Advance a tail by ``chunks``; frames of those with a sequence above ``after``."""
+    def _catch_up_with(self, viewer: Viewer, own: _Tail, chunks: list[Chunk]) -> Iterator[bytes]:
+        """Count the lines of chunks that the client has (or passes over), show the others."""
+        known = [chunk for chunk in chunks if chunk.sequence <= viewer.position]
+        for chunk in known:
+            own.assembler.skip(chunk)
+            own.sequence = chunk.sequence
+        if viewer.gap and own.sequence >= viewer.position:
+            viewer.gap = False
+            begun = own.assembler.open_lines()  # what comes goes on with these, so show them
+            yield self._fragments.earlier(own.assembler.count - len(begun), own.cursor())
+            yield self._fragments.lines(begun, own.cursor())
+        for _, frame in self._feed(own, chunks[len(known) :]):
+            yield frame
+
+    def _feed(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:
+        """Advance a tail by ``chunks``; the frames made of them."""
         frames: list[_Frame] = []
         for chunk in chunks:
-            tail.sequence = chunk.sequence
-            if chunk.sequence <= after:
-                tail.assembler.skip(chunk)
-                continue
-            cursor = Cursor(tail.instance_uid, chunk.sequence)
             lines = tail.assembler.feed(chunk)
-            frames.append((chunk.sequence, self._fragments.lines(lines, cursor)))
+            tail.sequence = chunk.sequence
+            frames.append((chunk.sequence, self._fragments.lines(lines, tail.cursor())))
         return frames
 
     def _read(self, topic: _Topic, viewers: list[Viewer]) -> _News:

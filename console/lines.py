@@ -66,6 +66,14 @@ class Assembler:
         for _ in self._take(chunk):
             pass
 
+    def open_lines(self) -> list[Line]:
+        """Lines that have begun and not ended, as they are now."""
+        lines = [
+            Line(line.number, stream, line.time, plain(line.text), open=True, replaces=False)
+            for stream, line in self._open.items()
+        ]
+        return sorted(lines, key=lambda line: line.number)
+
     def _take(self, chunk: Chunk) -> Iterator[tuple[_Open, bool, bool]]:
         """``(line, ended, replaces)`` for each line that ``chunk`` has a part of."""
         text = self._decoders[chunk.stream].decode(chunk.data)

@@ -1,8 +1,9 @@
 """A small supervisor: starts processes in order, starts them again, ends them all.
 
 Each child leads a session of its own, so that a terminal's Ctrl-C reaches the supervisor
-alone. What a child prints goes to its file in the log folder; what it inherits is the cookie
-by which ``console.guardian`` finds everything again. The guardian itself is the first child.
+alone. What a child prints goes to its file in the log folder. Of the environment, which may
+hold secrets, it inherits little unless it needs more; and always the cookie by which
+``console.guardian`` finds everything again. The guardian itself is the first child.
 
     with Supervisor(logs=…, notes=…, say=print) as supervisor:
         supervisor.start(Child("web", …))
@@ -40,6 +41,9 @@ LONGEST_DELAY = 10.0
 HEALTHY = 30.0
 """Seconds after which a child counts as healthy and the delay begins anew."""
 
+_PASSED_ON = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR"}
+_PASSED_ON |= {"TZ", "USER", "VIRTUAL_ENV"}
+_PASSED_ON_TOO = ("LC_", "PYTHON")  # beginnings of names
 _PATIENCE = 1.5  # seconds from the first TERM to KILL: Ctrl-C must feel prompt
 _ORDERLY = 1.0  # seconds of these before those are ended that serve the others
 _LOOK_AGAIN = 0.02  # seconds between two ready checks
@@ -55,14 +59,16 @@ class StartFailed(Exception):
 class Child:
     """One process to keep running.
 
-    ``env`` is added to the supervisor's own environment. ``ready(pid)`` says, without waiting,
-    whether the child does its work. ``serves_others`` children are ended after the rest, which
-    may need them to end in order. ``fds`` stay open in the child, ``stdin`` too.
+    ``env`` is added to what the child inherits: where programs and languages are found, or the
+    supervisor's whole environment, secrets and all, if it is ``trusted``. ``ready(pid)`` says,
+    without waiting, whether the child does its work. ``serves_others`` children are ended after
+    the rest, which may need them to end in order. ``fds`` stay open in the child, ``stdin`` too.
     """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
     ready: Callable[[int], bool] = lambda pid: True
     serves_others: bool = False
     fds: Sequence[int] = ()
@@ -206,7 +212,8 @@ class Supervisor:
 
     def _launch(self, kept: _Kept) -> None:
         child = kept.child
-        env = {**os.environ, guardian.COOKIE: self.cookie, **child.env}
+        inherited = os.environ if child.trusted else _harmless(os.environ)
+        env = {**inherited, guardian.COOKIE: self.cookie, **child.env}
         if child.name == GUARDIAN:
             del env[guardian.COOKIE]  # it must live until everything else has ended
         with kept.log.open("ab") as log:
@@ -287,6 +294,15 @@ class Supervisor:
 
     def _children(self) -> list[_Kept]:
         return [kept for kept in self._kept.values() if kept.child.name != GUARDIAN]
+
+
+def _harmless(environment: Mapping[str, str]) -> dict[str, str]:
+    """What any program may know. A list of secrets to leave out would never be complete."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_TOO)
+    }
 
 
 def _terminate(kept: Sequence[_Kept]) -> None:

@@ -46,6 +46,11 @@ def scope(request: HttpRequest) -> Scope | None:
     return Scope(team, region or teams.default_region())
 
 
+def may_create(request: HttpRequest, chosen: Scope) -> bool:
+    """Whether the person may create tasks in the chosen team."""
+    return access.allows(request.user, access.Permission.INVOCATION_CREATE, chosen.team)
+
+
 def choose_scope(request: HttpRequest, team_id: str, region_id: str) -> None:
     """Remember another team and region. Raises Http404 unless both are the person's to choose."""
     if not (team_id.isdecimal() and region_id.isdecimal()):
@@ -59,6 +64,7 @@ def choose_scope(request: HttpRequest, team_id: str, region_id: str) -> None:
 
 def task(request: HttpRequest, uid: str) -> Invocation:
     """The task called ``uid``. Raises Http404."""
+    _refuse_impossible(uid)
     found = Invocation.objects.visible_to(request.user).select_related("team", "region")
     invocation = found.filter(uid=uid).first()
     if invocation is None or not access.allows(
@@ -70,7 +76,14 @@ def task(request: HttpRequest, uid: str) -> Invocation:
 
 def run(invocation: Invocation, instance_uid: str) -> Run:
     """The run of a task on one instance. Raises Http404."""
+    _refuse_impossible(instance_uid)
     found = Run.objects.filter(invocation=invocation, instance_uid=instance_uid).first()
     if found is None:
         raise Http404
     return found
+
+
+def _refuse_impossible(uid: str) -> None:
+    # Not every database takes every character in a comparison; no id has such characters.
+    if not (uid.isascii() and uid.isprintable()):
+        raise Http404

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 
 from django.utils import timezone
@@ -18,12 +17,12 @@ PASSWORD = "CONSOLE_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable with the first user's password; a random one is made without it."""
 
 
-def first_user() -> str | None:
+def first_user(given: str) -> str | None:
     """Make the first user. Returns a sentence on how to sign in, or None if there is one.
 
-    A random password stands in that sentence and nowhere else.
+    ``given`` is the password, or "" for a random one, which stands in that sentence and
+    nowhere else.
     """
-    given = os.environ.get(PASSWORD, "")
     password = given or secrets.token_urlsafe(12)
     team = teams.create_first_team(username=USERNAME, password=password, now=timezone.now())
     if team is None:

@@ -134,6 +134,7 @@ else:
     _options = {
         "pool": {"min_size": 0, "max_size": environment.number("CONSOLE_DB_POOL", 3, least=1)}
     }
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["OPTIONS"] = {**DATABASES["default"].get("OPTIONS", {}), **_options}
 
 STORAGES = {
@@ -163,6 +164,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_step": 0.1,
     "interval_max": 0.1,
     "socket_connect_timeout": 2,
+    "socket_timeout": 5,
 }
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

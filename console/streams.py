@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 
+from commands import access
+from commands.models import Invocation, User
 from console import resolve
 from console.cursor import Cursor
 from console.hub import Hub
+
+_Opened = tuple[int, int | None, Cursor | None, Callable[[], bool]]
 
 _hub: Hub | None = None
 
@@ -44,7 +50,7 @@ async def events(request: HttpRequest, uid: str) -> HttpResponse | StreamingHttp
     )
 
 
-def _open(request: HttpRequest, uid: str) -> tuple[int, int | None, Cursor | None] | None:
+def _open(request: HttpRequest, uid: str) -> _Opened | None:
     """What to stream, or None for nobody. Gives the connection back: a stream holds none."""
     if not request.user.is_authenticated:
         return None
@@ -52,5 +58,15 @@ def _open(request: HttpRequest, uid: str) -> tuple[int, int | None, Cursor | Non
     cursor = Cursor.parse(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
     watch = request.GET.get("watch") or (cursor.instance_uid if cursor else "")
     run_id = resolve.run(invocation, watch).pk if watch else None
+    allowed = partial(_allowed, request, invocation)
     connections.close_all()
-    return invocation.pk, run_id, cursor
+    return invocation.pk, run_id, cursor, allowed
+
+
+def _allowed(request: HttpRequest, invocation: Invocation) -> bool:
+    """Whether the person is still signed in, active, and a member who may look."""
+    key = request.session.session_key
+    if not key or not request.session.exists(key):
+        return False
+    user = User.objects.filter(pk=resolve.person(request).pk).first()
+    return access.allows(user, access.Permission.INVOCATION_READ, invocation.team)

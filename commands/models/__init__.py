@@ -3,6 +3,7 @@
 from commands.models.command import Command, CommandVersion
 from commands.models.instance import Credential, Grant, Instance, InstanceTag
 from commands.models.invocation import Invocation, OutputChunk, Run
+from commands.models.quota import QuotaLedger, QuotaOverride
 from commands.models.team import Membership, Region, Role, Team, User
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Invocation",
     "Membership",
     "OutputChunk",
+    "QuotaLedger",
+    "QuotaOverride",
     "Region",
     "Role",
     "Run",

@@ -46,6 +46,18 @@ def stream(run_id: int, *, after: int = -1) -> Iterator[Chunk]:
         after = batch[-1].sequence
 
 
+def before_last(run_id: int, *, lines: int, size: int) -> int:
+    """Sequence of the chunk before the last ``lines`` lines, or ``size`` bytes; -1 for none."""
+    rows = OutputChunk.objects.filter(run_id=run_id).order_by("-sequence")
+    counted = weighed = 0
+    for sequence, data in rows.values_list("sequence", "data").iterator(chunk_size=8):
+        if counted >= lines or weighed >= size:
+            return int(sequence)
+        counted += bytes(data).count(b"\n")
+        weighed += len(data)
+    return -1
+
+
 def _chunk(row: tuple[int, int, int, bytes | memoryview, datetime]) -> Chunk:
     sequence, stream, offset, data, arrived_at = row
     return Chunk(sequence, STREAMS[stream], offset, bytes(data), arrived_at)

@@ -146,12 +146,11 @@ def _check_line(value: str, *, field: str, what: str, most: int) -> str:
 
 
 def _refuse_undecodable(value: str, *, field: str, what: str) -> None:
-    # A lone surrogate can't be encoded, so it could neither be stored nor sent.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    # A lone surrogate can't be encoded, so it could neither be stored nor sent. U+FFFD stands
+    # where bytes were not UTF-8: the script would not be the one that was written.
+    if "\ufffd" in value or any("\ud800" <= char <= "\udfff" for char in value):
         raise Invalid(
             f"{what} has a character that isn't valid text. Remove it.",
             field=field,
             code=f"InvalidParameterCharacter.{field}",
-        ) from None
+        )

@@ -37,3 +37,51 @@ CLIENT_TOKEN_CHARS: Final = 64
 
 LAST_LINE_CHARS: Final = 200
 """Characters of a run's last output line that lists show (ours)."""
+
+PARAMETERS: Final = 20
+"""Most custom parameters of a command; built-in ones are not counted (procedure, reference)."""
+
+PARAMETER_NAME_BYTES: Final = 64
+"""Most bytes of a parameter's name (reference)."""
+
+PARAMETER_CHOICES: Final = 100
+"""Most values that a parameter can be chosen from (ours; a list longer than that is no help)."""
+
+PARAMETER_PATTERN_CHARS: Final = 200
+"""Most characters of the pattern that a parameter's value must match (ours)."""
+
+PARAMETER_PATTERN_VALUE_CHARS: Final = 256
+"""Most characters of a value that is matched against a pattern (ours; bounds the time)."""
+
+PARAMETER_PATTERN_WAYS: Final = 20_000_000
+"""Most ways in which a pattern may match, an upper bound of its steps (ours; under a second)."""
+
+LAUNCHER_BYTES: Final = 1024
+"""Most bytes of a launcher (reference: 1 KB)."""
+
+LAUNCHER_EXTENSION_CHARS: Final = 16
+"""Most characters of the file extension that a launcher asks for, dot included (ours)."""
+
+SECRET_BYTES_MIN: Final = 3
+"""Fewest bytes of a value that is masked in output; shorter ones are everywhere (ours)."""
+
+TAGS: Final = 20
+"""Most tags of a command or a task (reference)."""
+
+TAG_KEY_CHARS: Final = 64
+"""Most characters of a tag's key (reference)."""
+
+TAG_VALUE_CHARS: Final = 128
+"""Most characters of a tag's value (reference)."""
+
+SAVED_COMMANDS: Final = 100
+"""Saved commands of a team in a region unless its quota says otherwise (procedure)."""
+
+SAVED_COMMANDS_MIN: Final = 1
+"""Smallest quota of saved commands (ours)."""
+
+SAVED_COMMANDS_MAX: Final = 50_000
+"""Largest quota of saved commands (reference: 500 to 50,000)."""
+
+TASKS_PER_DAY: Final = 5_000
+"""Tasks of a team in a region and day unless its quota says otherwise (procedure)."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -28,7 +31,8 @@ SLACK = timedelta(seconds=60)
 """How long after its timeout a run out of reach is given up: its end can't be known."""
 
 ATTACH_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-COMMIT_S = 60.0
+OVERDUE_S = 30.0
+"""Seconds that ending a run takes that outlived its timeout."""
 
 _INVALID_CODES = {
     ErrorCode.DIRECTORY_NOT_EXISTS,
@@ -44,20 +48,39 @@ class Follower:
         self._executor = executor
         self._recorder = recorder
         self._stopping = threading.Event()
-        self._carried: dict[int, threading.Thread] = {}
+        self._carried: dict[int, tuple[threading.Thread, str]] = {}
         self._lock = threading.Lock()
 
-    def adopt(self, claimed: Claimed) -> None:
-        """Carry a run from where it is, in a thread of its own. Returns at once."""
+    def adopt(self, claimed: Claimed) -> bool:
+        """Carry a run from where it is, in a thread of its own. Returns at once.
+
+        False if that can't be done now; the run's lease should then be given back.
+        """
         with self._lock:
-            if claimed.run_id in self._carried or self._stopping.is_set():
-                return
+            if self._stopping.is_set():
+                return False
+            if claimed.run_id in self._carried:
+                # Carried already; but one that another worker had meanwhile must end first.
+                return not self._recorder.lost(claimed.run_id)
             thread = threading.Thread(
                 target=self._carry, args=(claimed,), name=claimed.spec.run_id, daemon=True
             )
-            self._carried[claimed.run_id] = thread
             self._recorder.hold(claimed.run_id)
-        thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._recorder.drop(claimed.run_id)
+                log.error("No thread for run %s: %s", claimed.spec.run_id, error)
+                return False
+            self._carried[claimed.run_id] = (thread, claimed.spec.run_id)
+            return True
+
+    def abandon(self, run_ids: Iterable[int]) -> None:
+        """Let go of runs that other workers own now, also where nothing arrives from them."""
+        with self._lock:
+            found = [self._carried[key][1] for key in run_ids if key in self._carried]
+        for execution_id in found:
+            self._executor.abandon(execution_id)
 
     def carrying(self) -> int:
         """How many runs are being carried."""
@@ -69,9 +92,10 @@ class Follower:
         self._stopping.set()
         self._executor.close()
         with self._lock:
-            threads = list(self._carried.values())
+            threads = [thread for thread, _ in self._carried.values()]
+        until = time.monotonic() + timeout_s
         for thread in threads:
-            thread.join(timeout_s / max(1, len(threads)))
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _carry(self, claimed: Claimed) -> None:
         try:
@@ -80,46 +104,51 @@ class Follower:
             log.info("Run %s is carried by another worker now", claimed.spec.run_id)
         except Exception:
             # The edge of a run: whatever happens to one must be seen and must not spread.
-            log.exception("Run %s can't be carried on", claimed.spec.run_id)
-            self._give_up(claimed)
+            if not self._stopping.is_set():
+                log.exception("Run %s can't be carried on", claimed.spec.run_id)
+                self._give_up(claimed)
         finally:
             with self._lock:
+                # While the worker stops, the recorder still holds it, to give the lease back.
+                if not self._stopping.is_set():
+                    self._recorder.drop(claimed.run_id)
                 self._carried.pop(claimed.run_id, None)
-            if not self._stopping.is_set():
-                self._recorder.drop(claimed.run_id)
 
     def _carry_to_end(self, claimed: Claimed) -> None:
-        base = claimed.base
-        if not base:
-            try:
-                started = self._start(claimed)
-            except (ConnectFailed, StartRefused, RunLost) as error:
-                if not self._stopping.is_set():
-                    self._end(claimed, _values_of_refusal(error))
-                return
-            if started is None:
-                return
-            base = started.base
-        handle = Handle(claimed.spec.run_id, base)
+        base, deadline = claimed.base, claimed.deadline
         try:
-            finished = self._follow(claimed, handle)
-        except RunLost as error:
-            self._end(claimed, _values_of_unknown(error))
+            if not base:
+                started = self._start(claimed)
+                if started is None:
+                    return
+                base = started.base
+                deadline = timezone.now() + timedelta(seconds=claimed.spec.timeout)
+            handle = Handle(claimed.spec.run_id, base)
+            finished = self._follow(claimed, handle, deadline)
+        except (ConnectFailed, StartRefused, RunLost) as error:
+            if not self._stopping.is_set():
+                self._end(claimed, _values_of_error(error))
             return
-        if finished is None:
-            return
-        self._end(claimed, _values_of_end(finished))
-        self._acknowledge(claimed, handle)
+        if finished is not None:
+            self._end(claimed, _values_of_end(finished))
+            self._acknowledge(claimed, handle)
 
     def _start(self, claimed: Claimed) -> Started | None:
-        """Start the script; None if this worker is stopping."""
-        self._change(claimed, phase=Phase.CONNECTING.value)
+        """Start the script; None if this worker is stopping.
+
+        Raises ConnectFailed and StartRefused only where it is certain that nothing was started;
+        where it may have begun, being unreachable is no proof, and it is asked again. Starting
+        is idempotent on the instance, so asking again can't run it twice.
+        """
+        may_have_begun = claimed.may_have_begun
         attempt = 0
         while not self._stopping.is_set():
             try:
                 started = self._executor.start(claimed.endpoint, claimed.spec)
-            except ConnectionLost as error:
-                # Starting is idempotent on the instance, so asking again can't run it twice.
+            except (ConnectFailed, ConnectionLost) as error:
+                may_have_begun |= isinstance(error, ConnectionLost)
+                if not may_have_begun:
+                    raise
                 if timezone.now() > claimed.deadline + SLACK:
                     raise RunLost(_OUT_OF_REACH) from error
                 attempt = self._pause(attempt)
@@ -132,12 +161,12 @@ class Follower:
                 base=started.base,
                 boot_id=started.boot_id,
                 machine_id=started.machine_id,
-                hostname=started.hostname[:255],
+                hostname=started.hostname,
             )
             return started
         return None
 
-    def _follow(self, claimed: Claimed, handle: Handle) -> Finished | None:
+    def _follow(self, claimed: Claimed, handle: Handle, deadline: datetime) -> Finished | None:
         """Follow to the end, attaching as often as it takes; None if this worker is stopping."""
         position = _Position(claimed.offsets)
 
@@ -150,13 +179,16 @@ class Follower:
         attempt = 0
         while not self._stopping.is_set():
             before = position.offsets
+            left = (deadline + SLACK - timezone.now()).total_seconds()
             try:
-                return self._executor.follow(claimed.endpoint, handle, before, receive)
-            except (ConnectionLost, ConnectFailed) as error:
+                return self._executor.follow(
+                    claimed.endpoint, handle, before, receive, limit=max(left, 1.0)
+                )
+            except (ConnectionLost, ConnectFailed):
                 if self._stopping.is_set():
                     break
-                if timezone.now() > claimed.deadline + SLACK:
-                    raise RunLost(_OUT_OF_REACH) from error
+                if timezone.now() > deadline + SLACK:
+                    return self._end_overdue(claimed, handle, position, receive)
                 if position.offsets != before:
                     attempt = 0
                 self._change(claimed, phase=Phase.DETACHED.value)
@@ -164,13 +196,29 @@ class Follower:
                 self._change(claimed, phase=Phase.FOLLOWING.value)
         return None
 
+    def _end_overdue(
+        self,
+        claimed: Claimed,
+        handle: Handle,
+        position: _Position,
+        receive: Callable[[Output], None],
+    ) -> Finished:
+        """End a run that outlived its timeout: nobody on the instance did. Raises RunLost."""
+        try:
+            self._executor.cancel(claimed.endpoint, handle)
+            finished = self._executor.follow(
+                claimed.endpoint, handle, position.offsets, receive, limit=OVERDUE_S
+            )
+        except (ConnectionLost, ConnectFailed) as error:
+            raise RunLost(_OUT_OF_REACH) from error
+        if finished.ending is Ending.CANCEL:
+            return replace(finished, ending=Ending.TIMEOUT)
+        return finished
+
     def _end(self, claimed: Claimed, values: dict[str, Any]) -> None:
-        """Record the end of a run and wait until it is committed."""
-        committed = threading.Event()
+        """Record the end of a run and wait until it is stored. Raises LeaseLost if it isn't."""
         ended = {**values, "phase": Phase.FINISHED.value, "finished_at": timezone.now()}
-        self._recorder.put(Changed(claimed.run_id, ended, committed))
-        if not committed.wait(COMMIT_S):
-            raise LeaseLost(claimed.run_id)
+        self._recorder.record(claimed.run_id, ended)
 
     def _acknowledge(self, claimed: Claimed, handle: Handle) -> None:
         try:
@@ -180,7 +228,7 @@ class Follower:
 
     def _give_up(self, claimed: Claimed) -> None:
         try:
-            self._end(claimed, _values_of_unknown(RunLost(_CONSOLE_FAILED)))
+            self._end(claimed, _values_of_error(RunLost(_CONSOLE_FAILED)))
         except LeaseLost:
             log.info("Run %s is carried by another worker now", claimed.spec.run_id)
 
@@ -218,21 +266,13 @@ _CONSOLE_FAILED = (
 )
 
 
-def _values_of_refusal(error: ExecutionError) -> dict[str, Any]:
-    """Columns of a run that was never started."""
+def _values_of_error(error: ExecutionError) -> dict[str, Any]:
+    """Columns of a run that was never started, or (RunLost) whose end can't be known."""
     if isinstance(error, RunLost):
-        return _values_of_unknown(error)
-    status = RunStatus.INVALID if error.code in _INVALID_CODES else RunStatus.ABORTED
+        status = RunStatus.ERROR
+    else:
+        status = RunStatus.INVALID if error.code in _INVALID_CODES else RunStatus.ABORTED
     return {"status": status.value, "error_code": error.code, "error_info": error.message}
-
-
-def _values_of_unknown(error: ExecutionError) -> dict[str, Any]:
-    """Columns of a run whose end can't be known."""
-    return {
-        "status": RunStatus.ERROR.value,
-        "error_code": error.code,
-        "error_info": error.message,
-    }
 
 
 def _values_of_end(finished: Finished) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import TypeVar
 from django.db import IntegrityError, transaction
 
 from commands import access, queue
-from commands.errors import IdempotencyMismatch, Invalid, InvalidFields
+from commands.errors import IdempotencyMismatch, Invalid, InvalidFields, QuotaExceeded
 from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
 from commands.rules import content as rules
 from commands.rules import limits
+from commands.services import quotas
 
 T = TypeVar("T")
 
@@ -63,8 +64,9 @@ def run_command(
     """Create a task that runs a new command on instances, and have it started.
 
     With a ``client_token``, repeating the request answers with the task it made before.
-    Raises Denied; InvalidFields with a sentence for every field that is wrong;
-    IdempotencyMismatch if the token was used for another request.
+    Raises Denied; InvalidFields with a sentence for every field that is wrong; QuotaExceeded
+    if the team has no task left today; IdempotencyMismatch if the token was used for another
+    request.
     """
     access.require(actor, access.Permission.INVOCATION_CREATE, team)
     token = rules.check_client_token(client_token)
@@ -75,8 +77,8 @@ def run_command(
     try:
         with transaction.atomic():
             return _create(actor, team, region, checked, instances, token, digest, now)
-    except IntegrityError:
-        # The same token was committed while this request was on its way.
+    except (IntegrityError, QuotaExceeded):
+        # The same token was committed, and took the last place, while this request was on its way.
         if earlier := _repeated(actor, team, token, digest):
             return earlier
         raise
@@ -153,13 +155,10 @@ def _choose(
     chosen = list(dict.fromkeys(instance_uids))
     if not chosen:
         raise Invalid("Select at least one instance.", field="instances")
-    if len(chosen) > limits.INSTANCES_PER_TASK:
-        raise Invalid(
-            f"Select {limits.INSTANCES_PER_TASK} instances or fewer. You have {len(chosen):,}.",
-            field="instances",
-            code="InstanceIds.ExceedLimit",
-        )
-    usable = Instance.objects.usable_by(team).filter(region=region, uid__in=chosen)
+    quotas.check_instances(team=team, region=region, number=len(chosen))
+    # Not every database takes every character in a comparison; no id has such characters.
+    possible = [uid for uid in chosen if uid.isascii() and uid.isprintable()]
+    usable = Instance.objects.usable_by(team).filter(region=region, uid__in=possible)
     instances = sorted(usable, key=lambda instance: chosen.index(instance.uid))
     if missing := len(chosen) - len(instances):
         # The same words whether it never existed or belongs to somebody else.
@@ -200,6 +199,7 @@ def _create(
     digest: str,
     now: datetime,
 ) -> Invocation:
+    quotas.take_task(team=team, region=region, now=now)
     version = _create_command(actor, team, region, checked, now)
     invocation = Invocation.objects.create(
         team=team,

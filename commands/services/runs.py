@@ -7,10 +7,12 @@ the recorder writes only for the owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
 
@@ -18,6 +20,8 @@ from commands import access
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
 from commands.models import Credential, Instance, Run
 from commands.rules.status import ErrorCode, Phase, RunStatus
+
+log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=15)
 """How long a worker owns a run without renewing; then another may take it over."""
@@ -34,6 +38,8 @@ class Claimed:
     base: str
     offsets: Offsets
     deadline: datetime
+    may_have_begun: bool
+    """Whether an earlier worker may have started it: then "unreachable" is not "never ran"."""
 
     @property
     def handle(self) -> Handle:
@@ -45,7 +51,8 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
     """Take the lease of those of ``run_ids`` that are unfinished and owned by nobody.
 
     A run that may no longer be executed (its creator left the team, its instance is gone or
-    switched off) ends here as Aborted.
+    switched off) or can't be (its credential can't be decrypted) ends here as Aborted. All
+    others are Connecting from here on: from now on they may have begun.
     """
     with transaction.atomic():
         free = Q(lease_owner="") | Q(lease_until__lt=now)
@@ -55,15 +62,14 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
         mine = list(
             Run.objects.filter(pk__in=run_ids, lease_owner=owner, lease_until=now + LEASE)
             .unfinished()
-            .select_related(
-                "invocation__team",
-                "invocation__created_by",
-                "instance__credential",
-                "instance__team",
-            )
+            .select_related("invocation__team", "invocation__created_by", "instance__team")
+            .order_by("pk")
         )
-        allowed = [run for run in mine if _still_allowed(run, now)]
-    return [_claimed(run, run.instance, now) for run in allowed if run.instance is not None]
+        credentials = _credentials(mine)
+        claimed = [_take(run, credentials, now) for run in mine]
+        fresh = [run.pk for run in mine if run.phase == Phase.QUEUED]
+        Run.objects.filter(pk__in=fresh).update(phase=Phase.CONNECTING.value)
+    return [one for one in claimed if one is not None]
 
 
 def renew(*, run_ids: Iterable[int], owner: str, now: datetime) -> set[int]:
@@ -90,23 +96,51 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
     )
 
 
-def _still_allowed(run: Run, now: datetime) -> bool:
-    if run.phase in (Phase.QUEUED, Phase.CONNECTING):
-        refusal = _refusal(run)
-        status = RunStatus.ABORTED
-    else:  # It has begun: all that is left is to watch it, wherever its creator is now.
-        refusal = _GONE if run.instance is None else None
-        status = RunStatus.ERROR
-    if refusal is None:
-        return True
+def _credentials(mine: Sequence[Run]) -> dict[int, Credential]:
+    """Credentials by id, decrypted one by one: what is wrong with one stops no other run."""
+    found: dict[int, Credential] = {}
+    for key in {run.instance.credential_id for run in mine if run.instance is not None}:
+        try:
+            found[key] = Credential.objects.get(pk=key)
+        except ImproperlyConfigured as error:
+            log.error("Credential %s can't be used: %s", key, error)
+    return found
+
+
+def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Claimed | None:
+    """What is needed to carry ``run``; None if it ends here."""
+    fresh = run.phase == Phase.QUEUED
+    instance = run.instance
+    refusal = _refusal(run) if fresh else None
+    if instance is None:
+        refusal = _NEVER_REACHED if fresh else _GONE
+    elif refusal is None and instance.credential_id not in credentials:
+        refusal = _UNUSABLE
+    if instance is None or refusal is not None:
+        _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
+        return None
+    return _claimed(run, instance, credentials[instance.credential_id], now)
+
+
+def _end(run: Run, status: RunStatus, code: ErrorCode, reason: str, now: datetime) -> None:
     run.status, run.phase = status.value, Phase.FINISHED.value
-    run.error_code, run.error_info = refusal[0].value, refusal[1]
+    run.error_code, run.error_info = code.value, reason
     run.finished_at, run.lease_owner = now, ""
     run.save(update_fields=_ENDED)
-    return False
 
 
 _ENDED = ["status", "phase", "error_code", "error_info", "finished_at", "lease_owner"]
+_NEVER_REACHED = (
+    ErrorCode.INSTANCE_NOT_EXISTS,
+    "The instance was removed before the task reached it.",
+)
+_UNUSABLE = (
+    ErrorCode.CREDENTIAL_UNUSABLE,
+    (
+        "The instance's credential can't be decrypted: the console lacks the encryption key it "
+        "was stored with. An admin must add that key, or store the credential again."
+    ),
+)
 _GONE = (
     ErrorCode.OUTCOME_UNKNOWN,
     (
@@ -119,7 +153,7 @@ _GONE = (
 def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
     instance, invocation = run.instance, run.invocation
     if instance is None:
-        return ErrorCode.INSTANCE_NOT_EXISTS, "The instance was removed before the task reached it."
+        return _NEVER_REACHED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
     if not access.may_use(invocation.team, instance):
@@ -133,13 +167,13 @@ def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
     return None
 
 
-def _claimed(run: Run, instance: Instance, now: datetime) -> Claimed:
+def _claimed(run: Run, instance: Instance, credential: Credential, now: datetime) -> Claimed:
     invocation = run.invocation
     began = run.started_at or now
     return Claimed(
         run_id=run.pk,
         invocation_id=invocation.pk,
-        endpoint=endpoint(instance),
+        endpoint=_endpoint(instance, credential),
         spec=RunSpec(
             run_id=run.execution_id,
             script=invocation.content.encode(),
@@ -149,12 +183,16 @@ def _claimed(run: Run, instance: Instance, now: datetime) -> Claimed:
         base=run.base,
         offsets=Offsets(run.stdout_size, run.stderr_size),
         deadline=began + timedelta(seconds=invocation.timeout),
+        may_have_begun=run.phase != Phase.QUEUED,
     )
 
 
 def endpoint(instance: Instance) -> Endpoint:
     """Where ``instance`` is and how to sign in there, with its secrets decrypted."""
-    credential = instance.credential
+    return _endpoint(instance, instance.credential)
+
+
+def _endpoint(instance: Instance, credential: Credential) -> Endpoint:
     is_key = credential.kind == Credential.Kind.PRIVATE_KEY
     return Endpoint(
         host=instance.host,

@@ -28,19 +28,23 @@ class Worker:
         self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.recorder = Recorder(self.owner)
         self.follower = Follower(executor, self.recorder)
+        self.recorder.on_lost = self.follower.abandon
         self.recorder.start()
 
     def take(self, run_ids: Sequence[int], *, now: datetime) -> int:
         """Carry those of ``run_ids`` that nobody has; how many those were."""
         claimed = runs.claim(run_ids=run_ids, owner=self.owner, now=now)
-        for run in claimed:
-            self.follower.adopt(run)
-        return len(claimed)
+        refused = [run.run_id for run in claimed if not self.follower.adopt(run)]
+        if refused:
+            runs.release(run_ids=refused, owner=self.owner, now=now)
+        return len(claimed) - len(refused)
 
     def stop(self) -> None:
         """Let go of everything: scripts go on, other workers take the runs over."""
-        self.follower.stop()
-        self.recorder.stop()
+        try:
+            self.follower.stop()
+        finally:
+            self.recorder.stop()
 
 
 class Ending(Exception):

@@ -13,23 +13,27 @@ from console import resolve
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Team, region and navigation of a page; ``scopes`` are (team, region, is current)."""
+    """Team, region and navigation of a page; ``scopes`` are (team, region, is current).
+
+    ``may_create`` is False for roles that look on: they are not led to what they can't do.
+    """
 
     team: Team | None
     region: Region | None
     scopes: list[tuple[Team, Region, bool]]
     running: int
     nav: str
+    may_create: bool
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Context processor: ``frame`` for people who are signed in."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
-        return {"frame": Frame(None, None, [], 0, "")}
+        return {"frame": Frame(None, None, [], 0, "", True)}
     chosen = resolve.scope(request)
     if chosen is None:
-        return {"frame": Frame(None, None, [], 0, _nav(request))}
+        return {"frame": Frame(None, None, [], 0, _nav(request), True)}
     regions = list(Region.objects.all())
     scopes = [
         (team, region, (team, region) == (chosen.team, chosen.region))
@@ -37,7 +41,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         for region in regions
     ]
     running = Invocation.objects.filter(team=chosen.team, region=chosen.region).active().count()
-    return {"frame": Frame(chosen.team, chosen.region, scopes, running, _nav(request))}
+    may_create = resolve.may_create(request, chosen)
+    return {"frame": Frame(chosen.team, chosen.region, scopes, running, _nav(request), may_create)}
 
 
 def _nav(request: HttpRequest) -> str:

@@ -14,6 +14,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
+from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from commands.models import Invocation, Run
@@ -29,6 +30,7 @@ SHOWN_LINES = 2_000
 
 @resolve.signed_in
 @require_safe
+@cache_control(private=True)
 def tasks(request: HttpRequest) -> HttpResponse:
     """Tasks of the chosen team and region, newest first."""
     scope = resolve.scope(request)
@@ -50,6 +52,7 @@ def tasks(request: HttpRequest) -> HttpResponse:
 
 @resolve.signed_in
 @require_safe
+@cache_control(private=True)
 def task(request: HttpRequest, uid: str) -> HttpResponse:
     """One task, with the output of one of its instances."""
     invocation = resolve.task(request, uid)

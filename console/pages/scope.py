@@ -13,7 +13,10 @@ from console import resolve
 @resolve.signed_in
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """Go to what people come for."""
+    """Go to what people come for: the form, or the tasks for those who may only look."""
+    chosen = resolve.scope(request)
+    if chosen is not None and not resolve.may_create(request, chosen):
+        return redirect("tasks")
     return redirect("run")
 
 

@@ -64,8 +64,8 @@ def run(request: HttpRequest) -> HttpResponse:
         form.add_domain_errors(error)
         return _page(request, form, status=422)
     except Invalid as error:
-        form.add_error(None, error.message)
-        return _page(request, form, status=422)
+        form.add_error(error.field if error.field in form.fields else None, error.message)
+        return _page(request, _with_new_token(form), status=422)
     except IdempotencyMismatch as error:
         form.add_error(None, error.message)
         return _page(request, _with_new_token(form), status=409)
@@ -85,7 +85,13 @@ def _with_new_token(form: RunForm) -> RunForm:
 
 
 def _page(request: HttpRequest, form: RunForm, *, status: int) -> HttpResponse:
-    context = {"form": form, "choices": _choices(request, form), "limits": _Limits()}
+    scope = resolve.scope(request)
+    context = {
+        "form": form,
+        "choices": _choices(request, form),
+        "limits": _Limits(),
+        "may_create": scope is None or resolve.may_create(request, scope),
+    }
     return render(request, "run/wizard.html", context, status=status)
 
 

@@ -355,3 +355,10 @@ def test_nobody_is_no_person():
     request.user = AnonymousUser()
     with pytest.raises(Http404):
         resolve.person(request)
+
+
+@pytest.mark.parametrize(
+    "path", ["/tasks/t-%00/", "/tasks/t-%F0%9F%9A%80/", "/tasks/{}/?instance=%00"]
+)
+def test_ids_that_no_database_takes_are_404(sign_in, cast, task, path):
+    assert sign_in(cast.bob).get(path.format(task.uid)).status_code == 404

@@ -9,14 +9,15 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from commands.models import Run
+from commands.models import Run, User
 from commands.outputs import store
 from commands.services import invocations
 from commands.services.invocations import CommandInput
-from commands.services.recorder import Changed, Received, Recorder
+from commands.services.recorder import Received, Recorder
 from console import hub
 from tests.live import Stream, embedded_broker, session_cookie, web_server
 
@@ -81,9 +82,7 @@ class Script:
             )
 
     def change(self, run, **values):
-        done = threading.Event()
-        self.recorder.put(Changed(run.pk, values, done))
-        assert done.wait(10)
+        self.recorder.record(run.pk, values)
 
 
 @pytest.fixture
@@ -297,3 +296,43 @@ def test_cursors_that_were_made_up(server, task, script, cast):
             assert numbers(list(stream)) == expected, after[:20]
     with open_stream(server, task, cast.bob) as stream:
         assert numbers(list(stream)) == []
+
+
+def test_a_viewer_very_far_behind_gets_the_end_and_is_told(server, task, script, cast, monkeypatch):
+    monkeypatch.setattr(hub, "FAR_BEHIND", 5)
+    monkeypatch.setattr(hub, "CATCH_UP_CHUNKS", 3)
+    script.begin()
+    watch = script.run.instance_uid
+    for number in range(30):
+        script.say(b"%d\nhalf" % number)
+        script.change(script.run, hostname=str(number))
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        seen = stream.until("out")
+        script.say(b" of it\n", "stderr")
+        script.end()
+        seen += list(stream)
+    [earlier] = [event for event in seen if event.name == "earlier"]
+    told, shown = int(earlier.data), numbers(seen)
+    assert shown[0] == told + 1
+    assert sorted(set(shown)) == list(range(told + 1, 33))
+    assert "half29" not in seen[-1].data
+    fresh = [n for e in seen if e.name == "out" for n in re.findall(r'id="L(\d+)">', e.data)]
+    assert len(fresh) == len(set(fresh)) == 32 - told  # every line begins once
+
+
+@pytest.mark.parametrize("leave", ["sign out", "lose the membership", "be deactivated"])
+def test_who_may_no_longer_look_stops_receiving(server, task, script, cast, monkeypatch, leave):
+    monkeypatch.setattr(hub, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(hub, "HEARTBEAT_S", 0.2)
+    script.begin()
+    cookie = session_cookie(cast.bob)
+    url = f"{server}/tasks/{task.uid}/events?watch={script.run.instance_uid}"
+    with Stream(url, cookie) as stream:
+        stream.until("beat")
+        if leave == "sign out":
+            Session.objects.all().delete()
+        elif leave == "be deactivated":
+            User.objects.filter(pk=cast.bob.pk).update(is_active=False)
+        else:
+            cast.team.memberships.filter(user=cast.bob).delete()
+        assert "done" not in [event.name for event in stream]

@@ -36,6 +36,7 @@ def test_line_ends_become_lf():
         (" \n\t", "Enter a command."),
         ("a\nb\x00", "NUL character on line 2"),
         ("\ud800", "isn't valid text"),
+        ("echo \ufffd", "isn't valid text"),
     ],
 )
 def test_content_that_is_refused(text, sentence):

@@ -20,7 +20,7 @@ from commands.execution.fake import FakeExecutor
 from commands.models import Instance, OutputChunk, Run
 from commands.outputs import store
 from commands.rules.status import ErrorCode
-from commands.services import following, invocations, recorder, runs
+from commands.services import following, instances, invocations, recorder, runs
 from commands.services.invocations import CommandInput
 from commands.services.recorder import Changed, LeaseLost, Received, Recorder
 from commands.services.worker import Worker
@@ -209,7 +209,7 @@ def test_an_instance_out_of_reach_is_given_up_after_the_deadline(
 def test_an_error_of_our_own_ends_one_run_and_spares_the_others(
     create, worker, executor, monkeypatch
 ):
-    def fail(*args):
+    def fail(*args, **options):
         raise RuntimeError("a bug")
 
     broken = create("say a")
@@ -272,9 +272,7 @@ class TestRecorder:
         made.stop()
 
     def commit(self, me, run):
-        done = threading.Event()
-        me.put(Changed(run.pk, {"hostname": "x"}, done))
-        assert done.wait(10)
+        me.record(run.pk, {"hostname": "x"})
 
     def received(self, run, offset, data, stream="stdout"):
         return Received(run.pk, stream, offset, data, timezone.now())
@@ -318,15 +316,13 @@ class TestRecorder:
 
     def test_final_is_final(self, me, run):
         self.end(me, run, "Aborted")
-        me.put(Changed(run.pk, {"status": "Running", "finished_at": None}))
-        self.commit(me, run)
+        with pytest.raises(LeaseLost):  # not stored, and whoever waits for it is told
+            me.record(run.pk, {"status": "Running", "finished_at": None})
         run.refresh_from_db()
         assert run.status == "Aborted"
 
     def end(self, me, run, status):
-        done = threading.Event()
-        me.put(Changed(run.pk, {"status": status, "finished_at": timezone.now()}, done))
-        assert done.wait(10)
+        me.record(run.pk, {"status": status, "finished_at": timezone.now()})
 
     def test_a_database_that_is_away_is_waited_for(self, me, run, monkeypatch):
         monkeypatch.setattr(recorder, "RETRY_S", (0.01,))
@@ -370,18 +366,45 @@ class TestRecorder:
         me.stop()
         assert Run.objects.get().lease_owner == ""
 
+    def test_text_is_cleaned_and_cut(self, me, run):
+        me.record(run.pk, {"hostname": "a\x00b\ud800", "base": "/" + "x" * 1_000})
+        run.refresh_from_db()
+        assert run.hostname == "ab?"
+        assert len(run.base) == 255
+
+    def test_a_run_that_can_not_be_written_ends_and_spares_others(self, me, run, create):
+        other = create("say b").runs.get()
+        Run.objects.filter(pk=other.pk).update(
+            lease_owner="me", lease_until=timezone.now() + timedelta(minutes=1)
+        )
+        me.hold(other.pk)
+        with pytest.raises(LeaseLost):
+            me.record(run.pk, {"exit_code": 10**30})
+        me.record(other.pk, {"hostname": "fine"})
+        run.refresh_from_db()
+        assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+
+    def test_nothing_ends_the_recorder(self, me, run, monkeypatch):
+        monkeypatch.setattr(recorder, "RENEW_S", 0.02)
+        monkeypatch.setattr(recorder, "RETRY_S", (0.01,))
+        monkeypatch.setattr(me._waker, "announce", lambda _: 1 / 0)
+        monkeypatch.setattr(recorder.runs, "renew", lambda **_: 1 / 0)
+        for _ in range(3):
+            me.record(run.pk, {"hostname": "x"})
+            time.sleep(0.05)
+
 
 class FailingOnce:
-    """An executor whose first call of ``name`` raises ``error``."""
+    """An executor whose first calls of ``name`` raise ``errors``."""
 
-    def __init__(self, inner, name, error):
-        self.inner, self.name, self.errors = inner, name, [error]
+    def __init__(self, inner, name, *errors):
+        self.inner, self.name, self.errors = inner, name, list(reversed(errors))
 
     def __getattr__(self, name):
         if name == self.name and self.errors:
             error = self.errors.pop()
 
-            def fail(*args):
+            def fail(*args, **options):
                 raise error
 
             return fail
@@ -453,4 +476,118 @@ def test_a_worker_that_stops_leaves_the_run_to_others(create, executor):
         assert output(finished(task)[0], "stdout") == b"a\nb\n"
     finally:
         second.stop()
+        connection.close()
+
+
+def test_being_unreachable_after_a_start_that_may_have_worked_is_no_proof(create, executor):
+    refused = ConnectFailed("sshd restarts", code="ConnectionRefused")
+    made = Worker(FailingOnce(executor, "start", ConnectionLost("cut"), refused))
+    try:
+        task = create("say once")
+        take(made, task)
+        assert finished(task)[0].status == "Success"
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_what_another_worker_may_have_started_is_not_called_never_started(create, executor):
+    made = Worker(FailingOnce(executor, "start", ConnectFailed("no", code="ConnectionRefused")))
+    try:
+        task = create("say once")
+        Run.objects.update(phase="connecting")
+        take(made, task)
+        assert finished(task)[0].status == "Success"
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_a_result_that_was_not_stored_is_not_forgotten_by_the_instance(
+    create, executor, monkeypatch
+):
+    first = Worker(executor)
+    task = create("say a\nsleep 0.6\nsay b")
+    take(first, task)
+    while not OutputChunk.objects.exists():
+        time.sleep(0.01)
+    monkeypatch.setattr(first.recorder, "on_lost", lambda _: None)  # nobody tells the carrier
+    Run.objects.update(lease_owner="thief")
+    while first.follower.carrying():
+        time.sleep(0.01)
+    run = task.runs.get()
+    assert run.status == "Running"
+    Run.objects.update(lease_owner="")
+    second = Worker(executor)
+    try:
+        take(second, task)
+        assert output(finished(task)[0], "stdout") == b"a\nb\n"
+        assert len(executor.started) == 1
+    finally:
+        first.recorder.stop()
+        second.stop()
+        connection.close()
+
+
+def test_a_silent_run_that_another_worker_has_is_let_go(create, worker, monkeypatch):
+    monkeypatch.setattr(recorder, "RENEW_S", 0.05)
+    other = Worker(FakeExecutor())
+    try:
+        task = create("sleep 60")
+        take(other, task)
+        while task.runs.get().status != "Running":
+            time.sleep(0.01)
+        Run.objects.update(lease_owner="thief")
+        while other.follower.carrying():
+            time.sleep(0.01)
+        assert task.runs.get().lease_owner == "thief"
+    finally:
+        other.stop()
+
+
+def test_one_credential_that_can_not_be_decrypted_stops_no_other_run(
+    create, worker, cast, fleet, settings
+):
+    Run.objects.all().delete()
+    good = instances.add_credential(
+        actor=cast.alice, team=cast.team, region=cast.region, name="good", password="p"
+    )
+    Instance.objects.filter(pk=fleet[1].pk).update(credential=good)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE commands_credential SET secret = 'broken' WHERE name = %s", ["key"])
+    task = create("say a", count=2)
+    assert take(worker, task) == 1
+    bad, fine = finished(task)
+    assert (bad.status, bad.error_code) == ("Aborted", "CredentialUnusable")
+    assert fine.status == "Success"
+
+
+def test_a_thread_that_can_not_be_started_leaves_the_run_to_the_next_try(
+    create, worker, monkeypatch
+):
+    task = create("say a", count=2)
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def flaky(self):
+        if self.name.startswith("t-") and failures:
+            raise failures.pop()
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", flaky)
+    assert take(worker, task) == 1
+    assert take(worker, task) == 1
+    assert {run.status for run in finished(task)} == {"Success"}
+
+
+def test_a_run_that_outlived_its_timeout_is_ended(create, executor, monkeypatch):
+    monkeypatch.setattr(following, "SLACK", timedelta(seconds=-60))
+    task = create("say a\nsleep 600", timeout=60)
+    made = Worker(executor)
+    try:
+        take(made, task)
+        [run] = finished(task)
+        assert (run.status, run.error_code) == ("Timeout", "ExecutionTimeout")
+        assert output(run, "stdout") == b"a\n"
+    finally:
+        made.stop()
         connection.close()
