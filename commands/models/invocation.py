@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from commands.models.command import Command, CommandVersion, type_choices
+from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_invocation_uid
 from commands.models.instance import Instance
 from commands.models.team import Region, Team, User
@@ -36,7 +37,10 @@ class InvocationQuerySet(models.QuerySet["Invocation"]):
 
 
 class Invocation(models.Model):
-    """One request to run something on some instances: a "task", with a frozen copy of it."""
+    """One request to run something on some instances: a "task", with a frozen copy of it.
+
+    ``values`` are its parameters' values by key, as JSON; they may be secret.
+    """
 
     uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="invocations")
@@ -53,6 +57,8 @@ class Invocation(models.Model):
     workdir = models.CharField(max_length=limits.WORKDIR_CHARS, blank=True, default="")
     timeout = models.PositiveIntegerField()
     timeout_asked = models.BigIntegerField()
+    use_params = models.BooleanField(default=False)
+    values = EncryptedTextField(blank=True, default="")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_by_name = models.CharField(max_length=150)
     created_at = models.DateTimeField()

@@ -65,15 +65,20 @@ def check_content(content: str) -> str:
             field="content",
             code="CmdContent.IllegalCharacter",
         )
+    check_size(text)
+    return text
+
+
+def check_size(text: str, *, what: str = "Command") -> None:
+    """Raise Invalid if ``text`` is too long for a script, before or after it is filled."""
     excess = encoded_size(text) - limits.CONTENT_BYTES
     if excess > 0:
         raise Invalid(
-            f"Command is {excess:,} bytes too long after Base64. "
+            f"{what} is {excess:,} bytes too long after Base64. "
             f"The limit is {limits.CONTENT_BYTES:,}.",
             field="content",
             code="CmdContent.ExceedLimit",
         )
-    return text
 
 
 def check_name(name: str) -> str:

@@ -16,8 +16,8 @@ here-document the very same characters can be code: with the value ``$(id)``, ``
 reading the script up to it with ``_SH`` or ``_POWERSHELL``. Those know less than the languages
 do; where they can't go on, the parameter is refused, with the advice to assign it to a variable
 at the top. (bash has surprises: it expands the word after ``>&`` twice, and reads on in the next
-line after an error in an array, even if that line is within a literal.) What the script does with the word afterwards (``eval``, ``ssh host``, bash
-arithmetic) is the script's business.
+line after an error in an array, even if that line is within a literal.) What the script
+does with the word afterwards (``eval``, ``ssh host``, bash arithmetic) is the script's business.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.db import transaction
 
 from commands import access
@@ -10,6 +12,8 @@ from commands.execution import hostkey
 from commands.models import Credential, Grant, Instance, InstanceTag, Region, Team, User
 from commands.models.instance import fingerprint
 from commands.services import teams
+
+_NAME = re.compile(r"[\w .:@-]{1,128}")
 
 
 @transaction.atomic
@@ -138,6 +142,11 @@ def _create(
 ) -> Instance:
     if not name.strip() or not host.strip():
         raise Invalid("An instance needs a name and a host.", field="name")
+    if not _NAME.fullmatch(name.strip()):
+        # Scripts may contain it, so it must not be able to become code there.
+        raise Invalid(
+            "An instance's name has letters, digits, spaces and . _ - : @ only.", field="name"
+        )
     if not 1 <= port <= 65_535:
         raise Invalid("Port must be between 1 and 65,535.", field="port")
     instance = Instance.objects.create(

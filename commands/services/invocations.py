@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from django.db import IntegrityError, transaction
+from django.utils.crypto import salted_hmac
 
 from commands import access, queue
 from commands.errors import IdempotencyMismatch, Invalid, InvalidFields, QuotaExceeded
 from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
 from commands.rules import content as rules
 from commands.rules import limits
-from commands.services import quotas
+from commands.services import quotas, scripts
 
 T = TypeVar("T")
 
@@ -37,6 +37,9 @@ class CommandInput:
     workdir: str = ""
     timeout: str | int = limits.TIMEOUT_DEFAULT
     description: str = ""
+    use_params: bool = False
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values of the parameters by name; ignored while ``use_params`` is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class _Checked:
     workdir: str
     timeout: int
     timeout_asked: int
+    values: dict[str, str] | None
+    """By key; None where parameters are off."""
 
 
 def run_command(
@@ -104,9 +109,11 @@ def _digest(region: Region, command: CommandInput, instance_uids: Sequence[str])
         command.workdir,
         str(command.timeout),
         command.description,
+        sorted(command.values.items()) if command.use_params else None,
         sorted(set(instance_uids)),
     ]
-    return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+    # Keyed, so that nobody who reads the database can guess a weak value from it.
+    return salted_hmac("invocation", json.dumps(request), algorithm="sha256").hexdigest()
 
 
 def _check(
@@ -115,17 +122,28 @@ def _check(
     problems = _Problems()
     kind = problems.collect(lambda: rules.check_type(command.type), rules.CommandType.SHELL)
     timeout, asked = problems.collect(lambda: rules.check_timeout(command.timeout), (0, 0))
+    content = problems.collect(lambda: rules.check_content(command.content), "")
+    nothing: dict[str, str] = {}
+    values = (
+        problems.collect(lambda: scripts.check_values(content, command.values), nothing)
+        if command.use_params and content
+        else None
+    )
     checked = _Checked(
         name=problems.collect(lambda: rules.check_name(command.name), ""),
         type=kind,
-        content=problems.collect(lambda: rules.check_content(command.content), ""),
+        content=content,
         workdir=problems.collect(lambda: rules.check_workdir(command.workdir, kind), ""),
         timeout=timeout,
         timeout_asked=asked,
+        values=values,
     )
     none: list[Instance] = []
     instances = problems.collect(lambda: _choose(team, region, kind, instance_uids), none)
     problems.raise_any()
+    if checked.values is not None:
+        longest = max(instances, key=lambda instance: len(instance.name.encode()))
+        scripts.check_filled(content, checked.values, kind, longest, team.uid)
     return checked, instances
 
 
@@ -139,9 +157,12 @@ class _Problems:
         """The result of ``check``, or ``fallback`` where it finds something wrong."""
         try:
             return check()
+        except InvalidFields as error:
+            for name, texts in error.errors.items():
+                self._errors.setdefault(name, []).extend(texts)
         except Invalid as error:
             self._errors.setdefault(error.field, []).append(error.message)
-            return fallback
+        return fallback
 
     def raise_any(self) -> None:
         """Raise InvalidFields if anything was wrong."""
@@ -212,6 +233,8 @@ def _create(
         workdir=checked.workdir,
         timeout=checked.timeout,
         timeout_asked=checked.timeout_asked,
+        use_params=checked.values is not None,
+        values=json.dumps(checked.values) if checked.values else "",
         created_by=actor,
         created_by_name=actor.shown_name,
         created_at=now,
@@ -251,6 +274,7 @@ def _create_command(
         content=checked.content,
         workdir=checked.workdir,
         timeout=checked.timeout,
+        use_params=checked.values is not None,
         created_by=actor,
         created_at=now,
     )

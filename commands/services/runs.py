@@ -20,6 +20,7 @@ from commands import access
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
 from commands.models import Credential, Instance, Run
 from commands.rules.status import ErrorCode, Phase, RunStatus
+from commands.services import scripts
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,15 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
         mine = list(
             Run.objects.filter(pk__in=run_ids, lease_owner=owner, lease_until=now + LEASE)
             .unfinished()
-            .select_related("invocation__team", "invocation__created_by", "instance__team")
+            .select_related(
+                "invocation__team",
+                "invocation__region",
+                "invocation__command",
+                "invocation__created_by",
+                "instance__team",
+            )
+            # Encrypted, so what is wrong with one must not stop the others: read one by one.
+            .defer("invocation__values")
             .order_by("pk")
         )
         credentials = _credentials(mine)
@@ -116,10 +125,14 @@ def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Cla
         refusal = _NEVER_REACHED if fresh else _GONE
     elif refusal is None and instance.credential_id not in credentials:
         refusal = _UNUSABLE
-    if instance is None or refusal is not None:
-        _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
-        return None
-    return _claimed(run, instance, credentials[instance.credential_id], now)
+    if instance is not None and refusal is None:
+        try:
+            return _claimed(run, instance, credentials[instance.credential_id], now)
+        except ImproperlyConfigured as error:
+            log.error("Values of run %s can't be used: %s", run.pk, error)
+            refusal = _UNUSABLE
+    _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
+    return None
 
 
 def _end(run: Run, status: RunStatus, code: ErrorCode, reason: str, now: datetime) -> None:
@@ -137,8 +150,8 @@ _NEVER_REACHED = (
 _UNUSABLE = (
     ErrorCode.CREDENTIAL_UNUSABLE,
     (
-        "The instance's credential can't be decrypted: the console lacks the encryption key it "
-        "was stored with. An admin must add that key, or store the credential again."
+        "The instance's credential or the task's values can't be decrypted: the console lacks "
+        "the encryption key they were stored with. An admin must add that key."
     ),
 )
 _GONE = (
@@ -176,7 +189,7 @@ def _claimed(run: Run, instance: Instance, credential: Credential, now: datetime
         endpoint=_endpoint(instance, credential),
         spec=RunSpec(
             run_id=run.execution_id,
-            script=invocation.content.encode(),
+            script=scripts.render(run),
             workdir=invocation.workdir,
             timeout=invocation.timeout,
         ),

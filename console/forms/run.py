@@ -6,6 +6,7 @@ What is *allowed* is the services' business; their sentences are put beside the 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -14,7 +15,28 @@ from django.utils.translation import gettext_lazy as _
 from commands.errors import InvalidFields
 from commands.rules import limits
 from commands.rules.content import CommandType
+from commands.rules.parameters import Scan, looks_secret, scan
 from commands.services.invocations import CommandInput
+
+PARAMETER_PREFIX = "param-"
+"""What names of fields with values of parameters begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """One parameter in the form; ``hidden`` says that its value looks like a secret."""
+
+    key: str
+    name: str
+    uses: int
+    value: str
+    hidden: bool
+    errors: list[str]
+
+    @property
+    def shown(self) -> str:
+        """The value as a page may hold it: what looks like a secret is never sent back."""
+        return "" if self.hidden else self.value
 
 
 class _TextField(forms.CharField):
@@ -63,12 +85,6 @@ class RunForm(forms.Form):
             raise forms.ValidationError(_("Saved commands can't be run yet. Choose New command."))
         return source
 
-    def clean_use_params(self) -> bool:
-        """Parameters are refused rather than sent to the instances unfilled."""
-        if self.cleaned_data["use_params"]:
-            raise forms.ValidationError(_("Parameters can't be used yet. Turn them off."))
-        return False
-
     def clean_save(self) -> bool:
         """A command that can't be kept must not look kept."""
         if self.cleaned_data["save"]:
@@ -85,13 +101,52 @@ class RunForm(forms.Form):
             workdir=data["workdir"],
             timeout=data["timeout"],
             description=data["description"],
+            use_params=data["use_params"],
+            values={row.key: row.value for row in self.parameters()},
         )
+
+    def parameters(self) -> list[ParameterRow]:
+        """The parameters of the command as it stands in the form, with what was typed.
+
+        Values of names that the command has no longer are left out: they are what remained of
+        an earlier wording, and nobody meant to send them.
+        """
+        if not self["use_params"].value():
+            return []
+        typed = {
+            name.removeprefix(PARAMETER_PREFIX).lower(): str(value)
+            for name, value in self.data.items()
+            if name.startswith(PARAMETER_PREFIX)
+        }
+        errors = self.errors if self.is_bound else {}
+        return [
+            ParameterRow(
+                key=parameter.key,
+                name=parameter.name,
+                uses=parameter.uses,
+                value=typed.get(parameter.key, ""),
+                hidden=looks_secret(parameter.name),
+                errors=[str(text) for text in errors.get(PARAMETER_PREFIX + parameter.key, [])],
+            )
+            for parameter in self._scan().parameters
+        ]
+
+    def builtins(self) -> list[str]:
+        """Placeholders of the command that are filled for each instance by themselves."""
+        return [f"ACS::{builtin.value}" for builtin in self._scan().builtins]
+
+    def _scan(self) -> Scan:
+        text = str(self["content"].value() or "") if self["use_params"].value() else ""
+        return scan(text)
 
     def add_domain_errors(self, error: InvalidFields) -> None:
         """Put the services' sentences beside the fields they are about."""
         for field, texts in error.errors.items():
             for text in texts:
-                self.add_error(field if field in self.fields else None, text)
+                if field.startswith(PARAMETER_PREFIX):
+                    self.errors.setdefault(field, self.error_class()).append(text)
+                else:
+                    self.add_error(field if field in self.fields else None, text)
 
     def selected(self) -> set[str]:
         """Ids of the instances that are ticked."""

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from commands.errors import IdempotencyMismatch, Invalid, InvalidFields
 from commands.models import Instance
-from commands.rules import limits
+from commands.rules import limits, parameters
 from commands.rules.content import CommandType
 from commands.services import invocations
 from console import resolve
@@ -45,6 +45,8 @@ def run(request: HttpRequest) -> HttpResponse:
         return _page(request, _blank_form(), status=200)
     scope = resolve.scope(request)
     form = RunForm(request.POST)
+    if request.POST.get("action") == "parameters":
+        return _page(request, _unchecked(form), status=200)
     if scope is None:
         form.add_error(None, _("You are not a member of any team yet. Ask an admin."))
         return _page(request, form, status=422)
@@ -78,6 +80,13 @@ def _blank_form() -> RunForm:
     return RunForm(initial={"client_token": new_client_token()})
 
 
+def _unchecked(form: RunForm) -> RunForm:
+    """The same form, shown again before it is complete, so without a word about errors."""
+    shown = RunForm(form.data)
+    shown.errors.clear()
+    return shown
+
+
 def _with_new_token(form: RunForm) -> RunForm:
     form.data = MultiValueDict(dict(cast("QueryDict", form.data).lists()))
     form.data["client_token"] = new_client_token()
@@ -90,6 +99,9 @@ def _page(request: HttpRequest, form: RunForm, *, status: int) -> HttpResponse:
         "form": form,
         "choices": _choices(request, form),
         "limits": _Limits(),
+        "parameters": form.parameters(),
+        "builtins": form.builtins(),
+        "grammar": _Grammar(),
         "may_create": scope is None or resolve.may_create(request, scope),
     }
     return render(request, "run/wizard.html", context, status=status)
@@ -127,8 +139,20 @@ def _choice(instance: Instance, kind: CommandType, selected: set[str]) -> Choice
     )
 
 
+class _Grammar:
+    """What the browser needs to find parameters while somebody types; the server decides."""
+
+    placeholder = parameters.PLACEHOLDER
+    name = parameters.NAME
+    white_space = parameters.WHITE_SPACE
+    sensitive_name = parameters.SENSITIVE_NAME
+
+
 class _Limits:
     """The numbers that the form shows."""
+
+    parameters = limits.PARAMETERS
+    parameter_name_bytes = limits.PARAMETER_NAME_BYTES
 
     content_bytes = limits.CONTENT_BYTES
     name_chars = limits.NAME_CHARS

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from django.http import Http404
 from django.test import Client, RequestFactory
 from django.urls import get_resolver, reverse
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from commands.errors import Conflict, Denied, ExecutionError, Invalid
 from commands.models import Invocation, OutputChunk, Region, Run
-from commands.services import invocations, teams
+from commands.services import invocations, scripts, teams
 from commands.services.invocations import CommandInput
 from console import resolve
 from console.errors import DomainErrorMiddleware
@@ -182,7 +183,12 @@ class TestForm:
             {"client_token": "x" * 65},
             {"client_token": "ü"},
             {"source": "existing"},
-            {"use_params": "on"},
+            {"use_params": "on", "content": "echo {{}}"},
+            {"use_params": "on", "content": "echo {{.Names}}"},
+            {"use_params": "on", "content": "echo {{ACS::Evil}}"},
+            {"use_params": "on", "content": "echo {{a}}", "param-a": "x" * 20_000},
+            {"use_params": "on", "content": "echo {{a}}", "param-a": "\x00"},
+            {"use_params": "on", "content": "".join(f"{{{{p{n}}}}}" for n in range(21))},
             {"save": "on"},
         ],
     )
@@ -198,6 +204,64 @@ class TestForm:
         answer = client.post("/run/", {**form, "timeout": "5"})
         page = client.get(answer["Location"]).content.decode()
         assert "raised from" in page
+
+    def test_parameters_are_filled_and_never_shown(self, sign_in, cast, form):
+        client = sign_in(cast.bob)
+        answer = client.post(
+            "/run/",
+            {
+                **form,
+                "use_params": "on",
+                "content": "tar -cf $OF {{file}} {{ File }} {{other}}",
+                "param-file": "/app/usrcredential",
+                "param-gone": "left over",
+            },
+        )
+        assert answer.status_code == 303
+        task = Invocation.objects.get()
+        assert task.use_params
+        run = task.runs.select_related("invocation__team", "invocation__region").first()
+        expected = b"tar -cf $OF /app/usrcredential /app/usrcredential "
+        assert scripts.render(run) == expected
+        page = client.get(answer["Location"]).content.decode()
+        assert "usrcredential" not in page
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM commands_invocation")
+            assert "usrcredential" not in str(cursor.fetchall())
+
+    def test_without_javascript_parameters_are_updated_by_a_button(self, sign_in, cast, form):
+        answer = sign_in(cast.bob).post(
+            "/run/",
+            {
+                **form,
+                "name": "",
+                "use_params": "on",
+                "content": "echo {{greeting}} {{token}}",
+                "param-greeting": "hello",
+                "action": "parameters",
+            },
+        )
+        page = answer.content.decode()
+        assert answer.status_code == 200
+        assert "problem" not in page
+        assert not Invocation.objects.exists()
+        rows = answer.context["parameters"]
+        assert [(row.key, row.value, row.hidden) for row in rows] == [
+            ("greeting", "hello", False),
+            ("token", "", True),
+        ]
+
+    def test_without_the_switch_braces_are_plain_text(self, sign_in, cast, form):
+        sign_in(cast.bob).post("/run/", {**form, "content": "docker ps --format '{{.Names}}'"})
+        assert Invocation.objects.get().content == "docker ps --format '{{.Names}}'"
+
+    def test_built_in_parameters_are_filled_for_each_instance(self, sign_in, cast, form, fleet):
+        content = "{{acs::instanceid}} {{ACS::InstanceName}} {{ACS::InvokeId}} {{ACS::AccountId}}"
+        sign_in(cast.bob).post("/run/", {**form, "use_params": "on", "content": content})
+        task = Invocation.objects.get()
+        for run, instance in zip(task.runs.order_by("pk"), fleet, strict=False):
+            expected = f"{instance.uid} {instance.name} {task.uid} {cast.team.uid}"
+            assert scripts.render(run).decode() == expected
 
     def test_viewers_and_strangers_can_not_create(self, sign_in, cast, form):
         assert sign_in(cast.vera).post("/run/", form).status_code == 404
