@@ -33,7 +33,7 @@ from commands.outputs.store import Chunk
 from console import presentation
 from console.cursor import Cursor
 from console.fragments import Fragments
-from console.lines import Assembler
+from console.lines import MAX_CHARS, Assembler
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ BYTES_BEHIND = 2 * 1024 * 1024
 QUEUED_BYTES = 4 * 1024 * 1024
 """How much may wait for one viewer before it is dropped."""
 CATCH_UP_CHUNKS = 16
+BURST = 2_000
+"""Lines in one frame beyond which only the last of them are shown."""
 
 _Frame = tuple[int | None, bytes]
 """Bytes of an event, and the sequence of the chunk it was made of (None for states)."""
@@ -346,11 +348,31 @@ class Hub:
             own.sequence = chunk.sequence
         if viewer.gap and own.sequence >= viewer.position:
             viewer.gap = False
-            begun = own.assembler.open_lines()  # what comes goes on with these, so show them
-            yield self._fragments.earlier(own.assembler.count - len(begun), own.cursor())
-            yield self._fragments.lines(begun, own.cursor())
+            yield self._gap(own)
         for _, frame in self._feed(own, chunks[len(known) :]):
             yield frame
+
+    def _burst(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:
+        """As ``_feed``, but of more lines than anybody can watch only the last are shown."""
+        kept = lines = 0
+        for chunk in reversed(chunks):
+            if lines > BURST:
+                break
+            lines += chunk.data.count(b"\n") + len(chunk.data) // MAX_CHARS
+            kept += 1
+        passed = chunks[: len(chunks) - kept]
+        if not passed:
+            return self._feed(tail, chunks)
+        for chunk in passed:
+            tail.assembler.skip(chunk)
+            tail.sequence = chunk.sequence
+        return [(tail.sequence, self._gap(tail)), *self._feed(tail, chunks[len(passed) :])]
+
+    def _gap(self, tail: _Tail) -> bytes:
+        """Say that lines were passed over; what comes goes on with those still open."""
+        begun = tail.assembler.open_lines()
+        earlier = self._fragments.earlier(tail.assembler.count - len(begun), tail.cursor())
+        return earlier + self._fragments.lines(begun, tail.cursor())
 
     def _feed(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:
         """Advance a tail by ``chunks``; the frames made of them."""
@@ -377,7 +399,7 @@ class Hub:
         topic.states = {run.pk: _state_of(run) for run in runs}
         frames: dict[int | None, list[_Frame]] = {}
         for run_id in watched:
-            frames[run_id] = self._feed(tails[run_id], chunks[run_id]) if run_id in tails else []
+            frames[run_id] = self._burst(tails[run_id], chunks[run_id]) if run_id in tails else []
             if changed:
                 shown = next((run for run in runs if run.pk == run_id), None)
                 frames[run_id].append((None, self._state(invocation, changed, runs, shown)))

@@ -58,13 +58,32 @@ class Assembler:
         """Lines that ``chunk`` begins or goes on with, in order of their numbers."""
         return [
             Line(line.number, chunk.stream, line.time, plain(line.text), not ended, replaces)
-            for line, ended, replaces in self._take(chunk)
+            for line, ended, replaces in self._take(
+                chunk, self._decoders[chunk.stream].decode(chunk.data)
+            )
         ]
 
     def skip(self, chunk: Chunk) -> None:
-        """Go past ``chunk`` without showing its lines, which is several times as quick."""
-        for _ in self._take(chunk):
-            pass
+        """Go past ``chunk`` without showing its lines, which is many times as quick."""
+        text = self._decoders[chunk.stream].decode(chunk.data)
+        before = self._open.get(chunk.stream)
+        lines = text.split("\n")
+        if len(lines[0]) + len(before.text if before else "") > MAX_CHARS or (
+            max(map(len, lines)) > MAX_CHARS
+        ):
+            for _ in self._take(chunk, text):
+                pass
+            return
+        rest = lines.pop()
+        if lines:
+            self.count += len(lines) - (before is not None)
+            self._open.pop(chunk.stream, None)
+            before = None
+        if rest and before is not None:
+            before.text += rest
+        elif rest:
+            self.count += 1
+            self._open[chunk.stream] = _Open(self.count, chunk.arrived_at, rest)
 
     def open_lines(self) -> list[Line]:
         """Lines that have begun and not ended, as they are now."""
@@ -74,9 +93,8 @@ class Assembler:
         ]
         return sorted(lines, key=lambda line: line.number)
 
-    def _take(self, chunk: Chunk) -> Iterator[tuple[_Open, bool, bool]]:
-        """``(line, ended, replaces)`` for each line that ``chunk`` has a part of."""
-        text = self._decoders[chunk.stream].decode(chunk.data)
+    def _take(self, chunk: Chunk, text: str) -> Iterator[tuple[_Open, bool, bool]]:
+        """``(line, ended, replaces)`` for each line that ``chunk``, decoded, has a part of."""
         if not text:
             return
         before = self._open.pop(chunk.stream, None)

@@ -10,12 +10,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 from django.test import Client
 
 from commands import queue
 from commands.models import Credential, Instance, Region, Role, Team, User
 from commands.services import instances, teams
+
+# A slow machine must not fail a test.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Playwright's synchronous API runs an event loop in the main thread, which Django takes for
 # an asynchronous caller; tests use the ORM beside it on purpose.

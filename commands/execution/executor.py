@@ -13,7 +13,9 @@ any time, and blocks the calling thread; none touches the database.
 
 Errors are ``commands.errors.ExecutionError``: ``ConnectFailed`` and ``StartRefused`` mean that
 nothing was started, ``ConnectionLost`` that the caller should attach again, ``RunLost`` that
-nobody can say how the run ended. Their codes are ``rules.status.ErrorCode`` values.
+nobody can say how the run ended. Their codes are ``rules.status.ErrorCode`` values, and
+``FOLLOW_LIMIT``; their sentences hold no control characters. Nothing else is ever raised,
+except what ``receive`` raises.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from typing import Literal, Protocol
 
 Stream = Literal["stdout", "stderr"]
 """Which of a script's two output streams some bytes came from."""
+
+FOLLOW_LIMIT = "FollowLimit"
+"""Code of the ``ConnectionLost`` by which ``follow`` says that its ``limit`` is over."""
 
 
 class Ending(StrEnum):
@@ -83,8 +88,9 @@ class Handle:
 class Started:
     """Answer of ``start``. ``fresh`` is False where the run had been started before.
 
-    ``base`` must be stored and given back in a ``Handle``. ``boot_id``, ``machine_id`` and
-    ``hostname`` say where the script really runs ("" where the instance does not tell).
+    ``base`` must be stored and given back in a ``Handle``, exactly: it is text of at most 255
+    characters. ``boot_id``, ``machine_id`` (at most 64) and ``hostname`` (255) say where the
+    script really runs ("" where the instance does not tell). None holds control characters.
     """
 
     base: str
@@ -152,6 +158,8 @@ class Executor(Protocol):
         handle: Handle,
         offsets: Offsets,
         receive: Callable[[Output], None],
+        *,
+        limit: float | None = None,
     ) -> Finished:
         """Hand every byte from ``offsets`` on to ``receive``, live, until the run has ended.
 
@@ -159,6 +167,11 @@ class Executor(Protocol):
         Raises ConnectFailed or ConnectionLost (follow again from the offsets reached),
         RunLost (the directory, or the end of the run, is gone for good). An exception that
         ``receive`` raises ends the following and is passed on.
+
+        ``limit``: once that many seconds have passed since the call, ConnectionLost with the
+        code ``FOLLOW_LIMIT`` is raised, also in the midst of output. The run goes on: who waits
+        no longer cancels it and follows again from the offsets reached. Where no connection
+        can be had, the error may be the one of connecting, and come some seconds later.
         """
         ...
 
@@ -176,6 +189,18 @@ class Executor(Protocol):
         """
         ...
 
+    def abandon(self, run_id: str) -> None:
+        """Let every ``start`` and ``follow`` of ``run_id`` in this process end soon.
+
+        They raise ConnectionLost, also while they connect; the script goes on. Nothing happens
+        where there is none, and calls made later are not affected. Returns at once and raises
+        nothing; may be called from any thread, also from ``receive``.
+        """
+        ...
+
     def close(self) -> None:
-        """Close all connections; calls in progress end with ConnectionLost. Scripts go on."""
+        """Close all connections; calls in progress end with ConnectionLost. Scripts go on.
+
+        Returns within a second or so, whatever the calls in progress wait for.
+        """
         ...

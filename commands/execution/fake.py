@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import (
+    FOLLOW_LIMIT,
     Cancelled,
     Ending,
     Endpoint,
@@ -99,6 +100,24 @@ def _plan(spec: RunSpec, began: float) -> _Run:
     return run
 
 
+class _Call:
+    """One ``follow`` in progress: what may end it before the run ends."""
+
+    def __init__(self, breaks: int, limit: float | None) -> None:
+        self.breaks = breaks
+        self.abandoned = False
+        self._until = None if limit is None else time.monotonic() + limit
+
+    def wait_at_most(self, seconds: float) -> float:
+        """``seconds``, or less where the limit comes before. Raises ConnectionLost."""
+        if self._until is None:
+            return max(0.0, seconds)
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise ConnectionLost("The run has not ended in time.", code=FOLLOW_LIMIT)
+        return max(0.0, min(seconds, left))
+
+
 @dataclass(slots=True)
 class _Instance:
     """What one endpoint remembers: runs, and the tombstones of acknowledged ones."""
@@ -125,6 +144,7 @@ class FakeExecutor:
         self._changed = threading.Condition()
         self._instances: dict[Endpoint, _Instance] = {}
         self._breaks = 0
+        self._calls: dict[str, list[_Call]] = {}
         self._closed = False
 
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
@@ -144,13 +164,33 @@ class FakeExecutor:
         handle: Handle,
         offsets: Offsets,
         receive: Callable[[Output], None],
+        *,
+        limit: float | None = None,
     ) -> Finished:
         """See ``Executor.follow``."""
+        call = _Call(self._breaks, limit)
+        with self._changed:
+            self._calls.setdefault(handle.run_id, []).append(call)
+        try:
+            return self._follow(endpoint, handle, offsets, receive, call)
+        finally:
+            with self._changed:
+                self._calls[handle.run_id].remove(call)
+                if not self._calls[handle.run_id]:
+                    del self._calls[handle.run_id]
+
+    def _follow(
+        self,
+        endpoint: Endpoint,
+        handle: Handle,
+        offsets: Offsets,
+        receive: Callable[[Output], None],
+        call: _Call,
+    ) -> Finished:
         at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}
-        breaks = self._breaks
         while True:
             with self._changed:
-                run = self._find(endpoint, handle, breaks)
+                run = self._find(endpoint, handle, call)
                 now = time.monotonic() - run.began
                 news = [
                     Output(stream, reached, data[reached:])
@@ -165,8 +205,9 @@ class FakeExecutor:
                         at["stderr"],
                         None if run.ending is Ending.EXIT else 0,
                     )
+                pause = call.wait_at_most(run.next_after(now) - now)
                 if not news:
-                    self._changed.wait(max(0.0, run.next_after(now) - now))
+                    self._changed.wait(pause)
             for output in news:
                 receive(output)
                 at[output.stream] += len(output.data)
@@ -192,6 +233,13 @@ class FakeExecutor:
             instance = self._reach(endpoint)
             instance.done.add(handle.run_id)
             instance.runs.pop(handle.run_id, None)
+            self._changed.notify_all()
+
+    def abandon(self, run_id: str) -> None:
+        """See ``Executor.abandon``."""
+        with self._changed:
+            for call in self._calls.get(run_id, []):
+                call.abandoned = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -229,9 +277,9 @@ class FakeExecutor:
             text = f"The script asks for {path}, which is not installed there."
             raise StartRefused(text, code=ErrorCode.INTERPRETER_NOT_FOUND)
 
-    def _find(self, endpoint: Endpoint, handle: Handle, breaks: int) -> _Run:
+    def _find(self, endpoint: Endpoint, handle: Handle, call: _Call) -> _Run:
         instance = self._reach(endpoint)
-        if breaks != self._breaks:
+        if call.abandoned or call.breaks != self._breaks:
             raise ConnectionLost("The connection to the instance broke.")
         run = instance.runs.get(handle.run_id)
         if run is None or run.lost:

@@ -7,6 +7,7 @@ import socket
 import paramiko
 
 from commands.errors import ConnectFailed
+from commands.execution.remote import clean
 from commands.rules.status import ErrorCode
 
 TIMEOUT_S = 10.0
@@ -20,22 +21,35 @@ def read(host: str, port: int) -> str:
     """
     try:
         connection = socket.create_connection((host, port), timeout=TIMEOUT_S)
-    except OSError as error:
-        raise ConnectFailed(
-            f"{host} does not answer on port {port} ({error.strerror or error}). Check the "
-            "address, and that its SSH server runs.",
-            code=ErrorCode.INSTANCE_UNREACHABLE,
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise _failed(
+            f"{host} does not answer on port {port} ({reason}). Check the address, and that its "
+            "SSH server runs.",
+            ErrorCode.INSTANCE_UNREACHABLE,
         ) from None
     with connection:
-        transport = paramiko.Transport(connection)
         try:
-            transport.start_client(timeout=TIMEOUT_S)
-            key = transport.get_remote_server_key()
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise ConnectFailed(
+            key = _shown(connection)
+        except Exception as error:
+            # Whatever the transport's thread died of is raised here, not only SSHException.
+            raise _failed(
                 f"What answers at {host}, port {port}, is no usable SSH server ({error}).",
-                code=ErrorCode.PROTOCOL_ERROR,
+                ErrorCode.PROTOCOL_ERROR,
             ) from None
-        finally:
-            transport.close()
     return f"{key.get_name()} {key.get_base64()}"
+
+
+def _shown(connection: socket.socket) -> paramiko.PKey:
+    transport = paramiko.Transport(connection)
+    try:
+        transport.start_client(timeout=TIMEOUT_S)
+        return transport.get_remote_server_key()
+    finally:
+        # Its timer thread would outlive a handshake that failed.
+        transport.packetizer.complete_handshake()
+        transport.close()
+
+
+def _failed(text: str, code: ErrorCode) -> ConnectFailed:
+    return ConnectFailed(clean(text, 1000), code=code)

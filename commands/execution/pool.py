@@ -7,21 +7,25 @@ connection is made only where the instance refuses more channels (``MaxSessions`
 
 One thread for the whole pool, the keeper, closes idle connections and asks each busy one for
 a sign of life: a peer that accepts bytes but never answers is as dead as one that is gone.
+
+A connection is made in a thread of its own, an *attempt*, with no lock held. Whoever needs that
+connection waits for the attempt and shares its failure; closing the pool, or abandoning one
+call, wakes those who wait at once, whatever the attempt itself is waiting for.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import errno
 import io
+import logging
 import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import paramiko
@@ -35,12 +39,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from commands.errors import ConnectFailed, ConnectionLost
+from commands.errors import ConnectFailed, ConnectionLost, ExecutionError
 from commands.execution.executor import Endpoint
 from commands.rules.status import ErrorCode
 
 SESSIONS = 10
 """Channels tried on one connection: OpenSSH's default ``MaxSessions``."""
+CHANNEL = 15.0
+"""Seconds for the answer to the request for a channel."""
 CONNECTIONS = 16
 """Connections at most to one endpoint."""
 HANDSHAKES = 16
@@ -51,6 +57,8 @@ OPENING = 45.0
 """Seconds after which no further attempt at a channel is begun."""
 RESTING = 2.0
 """Seconds before a connection that refused a channel is asked for one again."""
+
+log = logging.getLogger(__name__)
 
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 
@@ -71,7 +79,7 @@ class Timing:
 
 
 class Connection:
-    """One signed-in transport. ``users`` is guarded by the lock of its site."""
+    """One signed-in transport. ``users`` and ``idle_since`` are guarded by the pool's lock."""
 
     def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
         self.transport = transport
@@ -92,6 +100,10 @@ class Connection:
         """Whether another channel may be tried on it."""
         return self.alive and self.users < SESSIONS and self.full_until <= now
 
+    def idle(self, now: float, limit: float) -> bool:
+        """Whether nobody has used it for ``limit`` seconds."""
+        return not self.users and now - self.idle_since > limit
+
     def check(self, now: float, timing: Timing) -> bool:
         """Ask for a sign of life now and then; False where the last one never came."""
         if not self._answered.is_set():
@@ -99,7 +111,12 @@ class Connection:
         if now - self._asked_at >= timing.beat:
             self._asked_at = now
             self._answered.clear()
-            threading.Thread(target=self._ask, name="ssh-beat", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, name="ssh-beat", daemon=True).start()
+            except RuntimeError:
+                # No thread to be had: that says nothing about the instance.
+                self._answered.set()
+                raise
         return True
 
     def _ask(self) -> None:
@@ -113,45 +130,172 @@ class Connection:
         # A peer that takes no bytes would keep the transport's thread in a send.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        # Its timer thread would outlive a handshake that failed.
-        self.transport.packetizer.complete_handshake()
-        self.transport.close()
-        self._sock.close()
-
-
-@dataclass(slots=True)
-class Site:
-    """All connections to one endpoint."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    connections: list[Connection] = field(default_factory=list)
+        with contextlib.suppress(Exception):
+            # Its timer thread would outlive a handshake that failed.
+            self.transport.packetizer.complete_handshake()
+            self.transport.close()
+        with contextlib.suppress(OSError):
+            self._sock.close()
 
 
 class Session:
     """One open channel, and the place on its connection that it takes until closed."""
 
-    def __init__(self, site: Site, connection: Connection, channel: paramiko.Channel) -> None:
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        connection: Connection,
+        release: Callable[[Connection], None],
+    ) -> None:
         self.channel = channel
-        self._site = site
-        self._connection: Connection | None = connection
+        self._connection = connection
+        self._release = release
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether the connection under the channel still stands."""
-        return self._connection is not None and self._connection.alive
+        """Whether it is open, its connection still stands, and both are this process's own."""
+        return not self._closed and self._pid == os.getpid() and self._connection.alive
+
+    def broken(self, patience: float) -> bool:
+        """Whether the connection under the channel has ended, or does within ``patience`` s.
+
+        A transport that dies closes its channels first, and only then says that it is dead.
+        """
+        self._connection.transport.join(patience)
+        return not self._connection.alive
 
     def close(self) -> None:
-        """Close the channel and give its place back. May be called again."""
-        self.channel.close()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            _release(self._site, connection)
+        """Close the channel and give its place back. Raises nothing; may be called again."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        # In a forked child the socket is the parent's: not a byte may be sent on it.
+        if closed or self._pid != os.getpid():
+            return
+        try:
+            # On a transport that broke unnoticed it raises EOFError, SSHException and others.
+            with contextlib.suppress(Exception):
+                self.channel.close()
+        finally:
+            self._release(self._connection)
+
+    def close_soon(self) -> None:
+        """The same without waiting: closing says goodbye, and the peer may take no bytes."""
+        threading.Thread(target=self.close, name="ssh-close", daemon=True).start()
 
 
-def _release(site: Site, connection: Connection) -> None:
-    with site.lock:
-        connection.users -= 1
-        connection.idle_since = time.monotonic()
+class Call:
+    """An operation in progress, which another thread may end.
+
+    ``due`` is the monotonic time after which ``cut`` should be called, while there is one.
+    """
+
+    def __init__(self, run_id: str = "") -> None:
+        self.run_id = run_id
+        self.due: float | None = None
+        self.woken = threading.Event()
+        self._session: Session | None = None
+        self._abandoned = False
+
+    def check(self) -> None:
+        """Raise ConnectionLost where the call was abandoned."""
+        if self._abandoned:
+            raise ConnectionLost("The console let go of the run. What runs there goes on.")
+
+    def use(self, session: Session) -> None:
+        """Let ``session`` be what ``cut`` closes. Raises ConnectionLost as ``check`` does."""
+        # This order, and the other one in `abandon`: one of the two sees what the other did.
+        self._session = session
+        self.check()
+
+    def abandon(self) -> None:
+        """Let the call end soon, wherever it waits. Returns at once."""
+        self._abandoned = True
+        self.woken.set()
+        self.cut()
+
+    def cut(self) -> None:
+        """Close the session that the call uses, so that nothing waits for it any longer."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close_soon()
+
+
+class Attempt:
+    """One attempt at a connection. Many may wait for it, and one may stop it."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.failure: ExecutionError | None = None
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: list[threading.Event] = []
+        self._sock: socket.socket | None = None
+
+    def join(self, call: Call) -> None:
+        """Let ``call`` be woken when this is over."""
+        with self._lock:
+            self._waiting.append(call.woken)
+            if self.over:
+                call.woken.set()
+
+    def wait(self, call: Call) -> None:
+        """Wait until it is over. Raises its failure, or what ``call.check`` raises."""
+        while not self.over:
+            call.woken.wait()
+            call.woken.clear()
+            call.check()
+        if self.failure is not None:
+            # Each its own: a traceback belongs to one thread.
+            raise type(self.failure)(self.failure.message, code=self.failure.code)
+
+    def settle(self, failure: ExecutionError | None) -> None:
+        """Wake everybody. Only the first call decides."""
+        with self._lock:
+            if self.over:
+                return
+            self.failure, self.over = failure, True
+            for each in self._waiting:
+                each.set()
+
+    def hold(self, sock: socket.socket) -> None:
+        """Let ``stop`` shut ``sock`` down. Raises ConnectionLost where it was stopped."""
+        with self._lock:
+            self._sock = sock
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConnectionLost where it was stopped."""
+        if self.stopped.is_set():
+            raise _closing()
+
+    def stop(self) -> None:
+        """Let it end soon and free those who wait for it. Returns at once."""
+        self.stopped.set()
+        with self._lock:
+            sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self.settle(_closing())
+
+
+@dataclass(slots=True)
+class Site:
+    """All connections to one endpoint, and the attempt at one more."""
+
+    connections: list[Connection] = field(default_factory=list)
+    attempt: Attempt | None = None
+
+    def choose(self, now: float) -> Connection | None:
+        """The connection to use; None where another one should be made."""
+        alive = [each for each in self.connections if each.alive]
+        free = next((each for each in alive if each.free(now)), None)
+        if free is None and len(alive) >= CONNECTIONS:
+            return min(alive, key=lambda each: each.users)
+        return free
 
 
 class Pool:
@@ -160,6 +304,7 @@ class Pool:
     def __init__(self, timing: Timing | None = None) -> None:
         self.timing = timing or Timing()
         self.on_tick: list[Callable[[], None]] = []
+        # Guards all that follows, and is never held while anything is waited for.
         self._lock = threading.Lock()
         self._forget()
         self._closed = threading.Event()
@@ -170,24 +315,27 @@ class Pool:
         self._keeper: threading.Thread | None = None
         self._pid = os.getpid()
 
-    def open(self, endpoint: Endpoint) -> Session:
-        """A new channel to ``endpoint``. Raises ConnectFailed; ConnectionLost once closed."""
-        until = time.monotonic() + OPENING
+    def open(self, endpoint: Endpoint, call: Call | None = None) -> Session:
+        """A new channel to ``endpoint``.
+
+        Raises ConnectFailed, or ConnectionLost once closed and when ``call`` is abandoned.
+        """
+        call, until = call or Call(), time.monotonic() + OPENING
         for _ in range(CONNECTIONS + TRIES):
             if time.monotonic() > until:
                 break
-            site, connection = self._reserve(endpoint)
+            connection = self._reserve(endpoint, call)
             try:
-                channel = connection.transport.open_session(timeout=15)
-            except (paramiko.SSHException, EOFError, OSError):
-                # Two different exceptions mean "too many sessions"; a dead transport, a third.
+                channel = connection.transport.open_session(timeout=CHANNEL)
+            except Exception:
+                # Two different exceptions mean "too many sessions"; a dead transport, others.
                 connection.full_until = time.monotonic() + RESTING
-                _release(site, connection)
+                self._release(connection)
                 continue
             except BaseException:
-                _release(site, connection)
+                self._release(connection)
                 raise
-            return Session(site, connection, channel)
+            return Session(channel, connection, self._release)
         raise ConnectFailed(
             "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
             "or run fewer commands on it at a time.",
@@ -196,97 +344,155 @@ class Pool:
 
     def connections(self, endpoint: Endpoint) -> int:
         """How many living connections there are to ``endpoint``."""
-        site = self._sites.get(endpoint)
-        return 0 if site is None else sum(each.alive for each in list(site.connections))
+        with self._lock:
+            site = self._sites.get(endpoint)
+            return 0 if site is None else sum(each.alive for each in site.connections)
 
     def close(self) -> None:
-        """Close every connection. Whoever waits on one of their channels sees its end."""
+        """Close every connection. Whoever waits on one of their channels sees its end.
+
+        It does not wait for attempts: their threads end by themselves.
+        """
         self._closed.set()
         with self._lock:
+            ours = self._pid == os.getpid()
             sites, self._sites = list(self._sites.values()), {}
             keeper, self._keeper = self._keeper, None
+        if not ours:
+            return
         for site in sites:
-            with site.lock:
-                connections, site.connections = site.connections, []
-            for connection in connections:
+            if site.attempt is not None:
+                site.attempt.stop()
+            for connection in site.connections:
                 connection.close()
         if keeper is not None and keeper is not threading.current_thread():
-            keeper.join(10)
+            keeper.join(1)
 
-    def _reserve(self, endpoint: Endpoint) -> tuple[Site, Connection]:
-        site = self._site(endpoint)
-        # Held while connecting, so that ten callers at once make one connection.
-        with site.lock:
-            now = time.monotonic()
-            connection = next((each for each in site.connections if each.free(now)), None)
-            if connection is None:
-                dead = [each for each in site.connections if not each.alive]
-                site.connections = [each for each in site.connections if each.alive]
-                for each in dead:
-                    each.close()
-                if len(site.connections) >= CONNECTIONS:
-                    connection = min(site.connections, key=lambda each: each.users)
-                else:
-                    connection = self._connect(endpoint)
-                    site.connections.append(connection)
-            connection.users += 1
-            if self._closed.is_set():
-                connection.close()
-                raise ConnectionLost("The console is shutting down.")
-            return site, connection
+    def _reserve(self, endpoint: Endpoint, call: Call) -> Connection:
+        while True:
+            call.check()
+            with self._lock:
+                site = self._site(endpoint)
+                connection = site.choose(time.monotonic())
+                if connection is not None:
+                    connection.users += 1
+                    return connection
+                attempt = site.attempt = site.attempt or self._begin(endpoint)
+            attempt.join(call)
+            attempt.wait(call)
+
+    def _release(self, connection: Connection) -> None:
+        with self._lock:
+            connection.users -= 1
+            connection.idle_since = time.monotonic()
 
     def _site(self, endpoint: Endpoint) -> Site:
-        with self._lock:
-            if self._closed.is_set():
-                raise ConnectionLost("The console is shutting down.")
-            if self._pid != os.getpid():
-                # Forked: the sockets are the parent's, and its threads do not exist here.
-                self._forget()
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="ssh-keeper", daemon=True)
-                self._keeper.start()
-            return self._sites.setdefault(endpoint, Site())
+        if self._closed.is_set():
+            raise _closing()
+        if self._pid != os.getpid():
+            # Forked: the sockets are the parent's, and its threads do not exist here.
+            self._forget()
+        if self._keeper is None or not self._keeper.is_alive():
+            self._keeper = threading.Thread(target=self._keep, name="ssh-keeper", daemon=True)
+            self._keeper.start()
+        return self._sites.setdefault(endpoint, Site())
 
-    def _connect(self, endpoint: Endpoint) -> Connection:
-        for attempt in range(1, TRIES + 1):
-            with self._handshakes:
-                try:
-                    return connect(endpoint, self.timing)
-                except _Dropped as error:
-                    if attempt == TRIES:
-                        raise error.failure from error
-            self._closed.wait(random.uniform(0.2, 0.6) * attempt)  # noqa: S311 - not a secret
-            if self._closed.is_set():
-                raise ConnectionLost("The console is shutting down.")
+    def _begin(self, endpoint: Endpoint) -> Attempt:
+        attempt = Attempt()
+        threading.Thread(
+            target=self._carry_out, args=(endpoint, attempt), name="ssh-connect", daemon=True
+        ).start()
+        return attempt
+
+    def _carry_out(self, endpoint: Endpoint, attempt: Attempt) -> None:
+        """Make a connection and add it to its site: all that the thread of an attempt does."""
+        connection: Connection | None = None
+        failure: ExecutionError | None = None
+        try:
+            connection = self._connect(endpoint, attempt)
+        except ExecutionError as error:
+            failure = error
+        except Exception as error:
+            log.exception("Connecting failed in an unknown way")
+            failure = _protocol(endpoint, error)
+        with self._lock:
+            site = self._sites.get(endpoint)
+            if site is not None and site.attempt is attempt:
+                site.attempt = None
+                if connection is not None:
+                    connection.idle_since = time.monotonic()
+                    site.connections.append(connection)
+            elif connection is not None:
+                # Closed meanwhile: `stop` has told everybody.
+                connection.close()
+        attempt.settle(failure)
+
+    def _connect(self, endpoint: Endpoint, attempt: Attempt) -> Connection:
+        """Connect, compare the host key, sign in. Raises ConnectFailed, ConnectionLost."""
+        kind, blob = pinned_key(endpoint.host_key)
+        key = None if endpoint.password else private_key(endpoint)
+        for number in range(1, TRIES + 1):
+            attempt.check()
+            connection = _transport(_dial(endpoint, self.timing, attempt))
+            try:
+                with self._turn(attempt):
+                    _handshake(connection.transport, endpoint, kind, blob, self.timing)
+                    _sign_in(connection.transport, endpoint, key, self.timing)
+                    connection.transport.set_keepalive(int(self.timing.beat))
+                return connection
+            except _Dropped as error:
+                connection.close()
+                if number == TRIES:
+                    raise error.failure from error
+            except BaseException:
+                connection.close()
+                raise
+            attempt.stopped.wait(random.uniform(0.2, 0.6) * number)  # noqa: S311 - no secret
         raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _turn(self, attempt: Attempt) -> Iterator[None]:
+        """Wait for one of the places for handshakes, which cost processor time."""
+        places = self._handshakes
+        while not places.acquire(timeout=0.5):
+            attempt.check()
+        try:
+            yield
+        finally:
+            places.release()
 
     def _keep(self) -> None:
         while not self._closed.wait(1.0):
-            with self._lock:
-                sites = list(self._sites.values())
-            for site in sites:
-                self._tend(site)
-            for tick in self.on_tick:
-                tick()
+            for act in (self._tend, *self.on_tick):
+                try:
+                    act()
+                except Exception:
+                    # Without the keeper a hung instance would be waited for without end.
+                    log.exception("The keeper of the connections goes on after an error")
 
-    def _tend(self, site: Site) -> None:
-        if not site.lock.acquire(blocking=False):
-            return  # Somebody connects; the next round will do.
-        try:
-            now = time.monotonic()
-            over = [each for each in site.connections if self._is_over(each, now)]
-            site.connections = [each for each in site.connections if each not in over]
-        finally:
-            site.lock.release()
+    def _tend(self) -> None:
+        """Close what is dead or idle, forget who has no connection, ask the busy for a sign.
+
+        What is forgotten here takes keys and passwords with it.
+        """
+        now = time.monotonic()
+        over: list[Connection] = []
+        busy: list[Connection] = []
+        with self._lock:
+            for endpoint, site in list(self._sites.items()):
+                for each in site.connections:
+                    if not each.alive or each.idle(now, self.timing.idle):
+                        over.append(each)
+                    elif each.users:
+                        busy.append(each)
+                site.connections = [each for each in site.connections if each not in over]
+                if not site.connections and site.attempt is None:
+                    del self._sites[endpoint]
         for connection in over:
             connection.close()
-
-    def _is_over(self, connection: Connection, now: float) -> bool:
-        if not connection.alive:
-            return True
-        if connection.users:
-            return not connection.check(now, self.timing)
-        return now - connection.idle_since > self.timing.idle
+        for connection in busy:
+            if not connection.check(now, self.timing):
+                connection.close()
 
 
 class _Dropped(Exception):
@@ -297,25 +503,16 @@ class _Dropped(Exception):
         self.failure = failure
 
 
-def connect(endpoint: Endpoint, timing: Timing) -> Connection:
-    """Connect, compare the host key, sign in. Raises ConnectFailed, or _Dropped to retry."""
-    kind, blob = pinned_key(endpoint.host_key)
-    key = None if endpoint.password else private_key(endpoint)
-    sock = _dial(endpoint, timing)
+def _closing() -> ConnectionLost:
+    return ConnectionLost("The console is shutting down.")
+
+
+def _transport(sock: socket.socket) -> Connection:
     try:
-        transport = paramiko.Transport(sock)
+        return Connection(paramiko.Transport(sock), sock)
     except BaseException:
         sock.close()
         raise
-    connection = Connection(transport, sock)
-    try:
-        _handshake(transport, endpoint, kind, blob, timing)
-        _sign_in(transport, endpoint, key, timing)
-        transport.set_keepalive(int(timing.beat))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def pinned_key(text: str) -> tuple[str, bytes]:
@@ -323,7 +520,7 @@ def pinned_key(text: str) -> tuple[str, bytes]:
     words = text.split()
     try:
         return words[0], base64.b64decode(words[1], validate=True)
-    except (IndexError, binascii.Error):
+    except (IndexError, ValueError):
         raise ConnectFailed(
             "No host key is recorded for this instance. Fetch and confirm it first.",
             code=ErrorCode.HOST_KEY_UNKNOWN,
@@ -332,14 +529,15 @@ def pinned_key(text: str) -> tuple[str, bytes]:
 
 def private_key(endpoint: Endpoint) -> paramiko.PKey:
     """The key to sign in with. Raises ConnectFailed with CREDENTIAL_UNUSABLE."""
-    data, passphrase = endpoint.private_key.strip().encode() + b"\n", endpoint.passphrase.encode()
+    passphrase = endpoint.passphrase
     # Not paramiko's own parser: 5.1 fails on half of all ECDSA keys in OpenSSH's format.
-    load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
+    load = load_ssh_private_key if "BEGIN OPENSSH" in endpoint.private_key else load_pem_private_key
     try:
-        return _wrapped(load(data, passphrase or None))
+        data = endpoint.private_key.strip().encode() + b"\n"
+        return _wrapped(load(data, passphrase.encode() or None))
     except TypeError:
         reason = "it has no passphrase" if passphrase else "it needs a passphrase"
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
         reason = "it is not a private key that the console can read"
         if passphrase:
             reason = "the passphrase does not open it"
@@ -361,17 +559,17 @@ def _wrapped(key: object) -> paramiko.PKey:
     raise ValueError("unknown type of key")
 
 
-def _dial(endpoint: Endpoint, timing: Timing) -> socket.socket:
+def _dial(endpoint: Endpoint, timing: Timing, attempt: Attempt) -> socket.socket:
     where = f"{endpoint.host} port {endpoint.port}"
     try:
-        sock = socket.create_connection((endpoint.host, endpoint.port), timeout=timing.connect)
+        sock = _connected(endpoint, timing.connect, attempt)
     except ConnectionRefusedError:
         text = f"{where} refused the connection. Is sshd running there, and the port right?"
         raise ConnectFailed(text, code=ErrorCode.CONNECTION_REFUSED) from None
     except TimeoutError:
         text = f"{where} did not answer in {timing.connect:g} s. Check address and firewall."
         raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
-    except (OSError, UnicodeError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         text = f"{where} cannot be reached: {_reason(error)}. Check address and network."
         raise ConnectFailed(text, code=ErrorCode.INSTANCE_UNREACHABLE) from None
     # Before the handshake: Nagle's delay triples the time that one takes.
@@ -380,6 +578,34 @@ def _dial(endpoint: Endpoint, timing: Timing) -> socket.socket:
         # The kernel gives up on a peer that acknowledges nothing, even in the middle of a send.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.dead * 1000))
     return sock
+
+
+def _connected(endpoint: Endpoint, limit: float, attempt: Attempt) -> socket.socket:
+    """``socket.create_connection``, but ``attempt`` may stop it; ``limit`` is for all addresses."""
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    until = time.monotonic() + limit
+    failure: OSError = OSError("the name has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            attempt.hold(sock)
+            left = (until - time.monotonic()) / (len(found) - number)
+            sock.settimeout(max(0.05, left))
+            sock.connect(address)
+            attempt.check()
+            return sock
+        except OSError as error:
+            sock.close()
+            attempt.check()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure
 
 
 def _handshake(
@@ -400,7 +626,8 @@ def _handshake(
         raise ConnectFailed(text, code=ErrorCode.HOST_KEY_UNKNOWN) from None
     try:
         transport.start_client(timeout=timing.handshake)
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except Exception as error:
+        # Whatever the transport's thread died of is raised here, also a ValueError.
         if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
             if "host key" in str(error).lower():
                 raise changed from None
@@ -428,7 +655,7 @@ def _sign_in(
         if transport.is_active() or not isinstance(error.__cause__, EOFError):
             raise _refused(endpoint, key) from None
         raise _protocol(endpoint, error) from None
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except Exception as error:
         raise _protocol(endpoint, error) from None
     if more or not transport.is_authenticated():
         raise _refused(endpoint, key)

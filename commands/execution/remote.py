@@ -32,6 +32,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,6 +44,7 @@ COMMAND = "exec /bin/sh -s"
 """What is executed on the instance: no quotes, so it means the same in every login shell."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _CHUNK = 3500
 _RS = b"\x1e"
 _LONGEST_FRAME = 8192
@@ -234,4 +236,19 @@ def _overlap(data: bytes, mark: bytes) -> int:
 
 def count_of(word: str) -> int | None:
     """A number in a frame; None where the instance did not verify it (``-``)."""
-    return int(word) if word.isdigit() else None
+    return int(word) if _COUNT.fullmatch(word) else None
+
+
+def clean(text: str, limit: int) -> str:
+    """What an instance said, fit to be stored and shown: no controls, no surrogates, cut.
+
+    What separates words or lines becomes a space, all other control characters go.
+    """
+    spaced = re.sub(r"[\t-\r\x1c-\x1f\x85]+", " ", text)
+    kept = (each for each in spaced if unicodedata.category(each) not in {"Cc", "Cs"})
+    return "".join(kept).strip()[:limit].rstrip()
+
+
+def is_clean(text: str, limit: int) -> bool:
+    """Whether ``text`` can be stored and given back exactly as it is."""
+    return text == clean(text, limit)

@@ -55,8 +55,19 @@ cc_bases() {
     [ "$cc_key" = Uid: ] && break
   done </proc/self/status
   cc_home_base=
-  [ -n "$HOME" ] && cc_home_base=${HOME%/}/.command-console
+  [ -n "$HOME" ] && cc_plain "$HOME" && cc_home_base=${HOME%/}/.command-console
   cc_spare_base=/var/tmp/.command-console-$cc_uid
+}
+
+# cc_plain DIR: the console can store this name and give it back exactly. No ranges: what
+# they mean depends on the locale. Any other name would need more than a shell to be checked.
+cc_plain() {
+  [ ${#1} -le 230 ] || return 1
+  case $1 in
+    *[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._+@%,:=~\\\ -]*) return 1 ;;
+    /*) return 0 ;;
+  esac
+  return 1
 }
 
 cc_at() { cc_found=$1 cc_dir=$1/$cc_id cc_done=$1/.done/$cc_id; }
@@ -107,6 +118,7 @@ cc_guarded() {
 # cc_finish ENDING EXIT LEFT: the block was written before the script began, so that this
 # works on a full disk too.
 cc_finish() {
+  [ -e "$cc_dir/result" ] && return
   printf '%-63s\n' "$1 $2 $3" 1<>"$cc_dir/r"
   mv -f "$cc_dir/r" "$cc_dir/result"
 }
@@ -195,16 +207,28 @@ cc_script() {
   exec setsid "$cc_interpreter" "$cc_own"
 }
 
+# cc_sleep_out: until the time is over or somebody cancels, however often a script of the same
+# user ends every `sleep` it finds. A sleep that ran undisturbed is never followed by another.
+cc_sleep_out() {
+  cc_clock
+  cc_over_at=$((cc_now + cc_timeout * 100))
+  while [ $cc_why != cancel ] && [ $((cc_over_at - cc_now)) -gt 5 ]; do
+    sleep $(((cc_over_at - cc_now + 99) / 100)) &
+    wait $!
+    [ $cc_why = cancel ] && kill -KILL $!
+    cc_clock
+  done
+}
+
+# The sleep is ended with KILL: just forked, it still has our trap and would swallow a TERM.
 cc_watchdog() {
   cc_why=timeout
-  trap 'kill $!; exit 0' TERM
+  trap 'kill -KILL $!; exit 0' TERM
   trap 'cc_why=cancel' USR1
   if [ -e "$cc_dir/cancel" ]; then
     cc_why=cancel
   else
-    sleep "$cc_timeout" &
-    wait $!
-    [ $cc_why = cancel ] && kill $!
+    cc_sleep_out
   fi
   cc_exclusive "$cc_dir/end" "$cc_why" || exit 0
   trap '' TERM USR1
@@ -245,8 +269,9 @@ cc_supervisor() {
 
 cc_about() {
   cc_machine= cc_host=
-  read -r cc_machine </etc/machine-id
-  read -r cc_host </proc/sys/kernel/hostname
+  read -r cc_machine cc_rest </etc/machine-id
+  read -r cc_host cc_rest </proc/sys/kernel/hostname
+  [ ${#cc_machine} -le 255 ] || cc_machine=
   cc_frame started "$1" "${cc_boot:--}" "${cc_machine:--}" "${cc_host:--}" "$cc_found"
 }
 
@@ -326,6 +351,9 @@ cc_lost() {
   cc_left=0 cc_why=lost
   if [ "${cc_sup_boot:-$cc_boot}" = "$cc_boot" ]; then
     cc_guarded && kill -TERM "$cc_watch"
+    # Whoever began to end it was killed, or is at it just now and will say the same.
+    read -r cc_end <"$cc_dir/end"
+    case $cc_end in cancel | timeout) cc_why=$cc_end ;; esac
     cc_stop
   else
     cc_why=rebooted

@@ -7,11 +7,15 @@ for a run instead of three. Nothing depends on that: any other process may go on
 
 Reads block, and never by polling: the transport's thread rings a bell for both streams. The
 exit code comes in a frame and not from SSH, so a lost connection never loses it.
+
+Whatever paramiko, the operating system or an instance come up with, only errors of the contract
+leave the public methods: see ``_edge``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -20,14 +24,15 @@ from collections.abc import Callable, Iterator
 import paramiko
 
 from commands.errors import (
-    CommandConsoleError,
     ConnectFailed,
     ConnectionLost,
+    ExecutionError,
     RunLost,
     StartRefused,
 )
 from commands.execution import remote
 from commands.execution.executor import (
+    FOLLOW_LIMIT,
     Cancelled,
     Ending,
     Endpoint,
@@ -39,9 +44,11 @@ from commands.execution.executor import (
     Started,
     Stream,
 )
-from commands.execution.pool import Pool, Session, Timing
+from commands.execution.pool import Call, Pool, Session, Timing
 from commands.execution.remote import Frame, Reader
 from commands.rules.status import ErrorCode
+
+log = logging.getLogger(__name__)
 
 ANSWER = 60.0
 """Seconds for an answer that needs no waiting on the instance."""
@@ -50,6 +57,9 @@ CANCELLING = 300.0
 KEEP = 10.0
 """Seconds that a channel is kept for the next request about the same run."""
 _CHUNK = 256 * 1024
+_SENTENCE = 2000
+_NAME = 255
+_ID = 64
 _REFUSALS = {
     "DirectoryNotExists": (
         ErrorCode.DIRECTORY_NOT_EXISTS,
@@ -62,8 +72,9 @@ _REFUSALS = {
     "StateDirectoryUnusable": (
         ErrorCode.STATE_DIRECTORY_UNUSABLE,
         (
-            "Neither ~/.command-console nor /var/tmp/.command-console-<uid> can be written "
-            "there. Check owner, permissions and free space."
+            "Neither ~/.command-console nor /var/tmp/.command-console-<uid> can be used "
+            "there. Check owner, permissions, free space, and that the name of the home "
+            "directory is plain ASCII of at most 230 characters."
         ),
     ),
     "NoSetsid": (
@@ -86,11 +97,16 @@ class _Bell(threading.Event):
         return rung
 
 
+class _TooLate(ConnectionLost):
+    """What was waited for did not come in time; the other side may still be at it."""
+
+
 class _Conversation:
-    """One channel with the program on it. Used by one thread at a time."""
+    """One channel with the program on it. Used by one call at a time."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._call = Call()
         self.nonce = remote.new_nonce()
         self.since = time.monotonic()
         self._bell = _Bell()
@@ -100,19 +116,54 @@ class _Conversation:
         }
         self._waiting: deque[tuple[Stream, Frame | bytes]] = deque()
 
+    def serve(self, call: Call) -> None:
+        """Belong to ``call`` from now on. Raises ConnectionLost where it was abandoned."""
+        self._call = call
+        call.use(self.session)
+
     def begin(self, program: bytes) -> None:
         """Send the program and wait for its first sign. Raises ConnectFailed, ConnectionLost."""
-        channel = self.session.channel
+        sent = False
         try:
-            channel.settimeout(ANSWER)
-            channel.exec_command(remote.COMMAND)
-            channel.in_buffer.set_event(self._bell)
-            channel.in_stderr_buffer.set_event(self._bell)
-            channel.sendall(program)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._lost(str(error)) from None
-        if self.frame(ANSWER).word != "hello":
+            self._execute()
+            sent = True
+            self.session.channel.sendall(program)
+            found = self.frame(ANSWER)
+        except _TooLate:
+            raise
+        except TimeoutError:
+            raise _TooLate(self._lost("it took no bytes in time").message) from None
+        except (ConnectionLost, paramiko.SSHException, EOFError, OSError) as error:
+            self._call.check()
+            if not isinstance(error, EOFError):
+                self._read_rest()
+            if isinstance(error, EOFError) or self.session.broken(0.2):
+                raise self._lost(str(error)) from None
+            if sent and not self.session.connected:
+                # We closed it ourselves, too late to know.
+                raise self._lost("it was given up") from None
+            # The shell ended before its first word, so nothing of the program was done.
+            said = self.noise()
+            text = "The instance gave no usable shell." + (f" It said: {said}" if said else "")
+            raise ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR) from None
+        if found.word != "hello":
             raise self._lost("it answered in an unknown way")
+
+    def _read_rest(self) -> None:
+        """Read what came before the channel ended: where sending failed, nobody has yet."""
+        with contextlib.suppress(Exception):
+            for _ in self.items(time.monotonic() + 1):
+                pass
+
+    def _execute(self) -> None:
+        channel = self.session.channel
+        channel.settimeout(ANSWER)
+        # Paramiko waits for this answer without end; the pool's keeper looks at `due`.
+        self._call.due = time.monotonic() + ANSWER
+        channel.exec_command(remote.COMMAND)
+        self._call.due = None
+        channel.in_buffer.set_event(self._bell)
+        channel.in_stderr_buffer.set_event(self._bell)
 
     def ask(self, request: bytes) -> None:
         """Send one more request. Raises ConnectionLost."""
@@ -130,10 +181,18 @@ class _Conversation:
         raise self._lost("it closed the session")
 
     def items(self, until: float | None = None) -> Iterator[tuple[Stream, Frame | bytes]]:
-        """Everything that arrives, in order, until the channel ends."""
+        """Everything that arrives, in order, until the channel ends.
+
+        Raises ConnectionLost: the call was abandoned, or ``until`` is over (_TooLate).
+        """
         while True:
             while self._waiting:
+                # The receiver may take its time, or abandon its own call.
+                self._call.check()
                 yield self._waiting.popleft()
+            self._call.check()
+            if until is not None and time.monotonic() >= until:
+                raise self._too_late()
             if not self._read() and not self._wait(until):
                 return
 
@@ -149,6 +208,9 @@ class _Conversation:
                 self._feed("stderr", channel.recv_stderr(_CHUNK))
         except ValueError:
             raise self._lost("it answered in an unknown way") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            # Taking bytes may send a message: the window is open again.
+            raise self._lost(str(error)) from None
         return got or len(self._waiting) > before
 
     def _feed(self, stream: Stream, data: bytes) -> None:
@@ -161,19 +223,22 @@ class _Conversation:
             # Both are set before the last bell; bytes may have come before them.
             return channel.recv_ready() or channel.recv_stderr_ready()
         left = None if until is None else until - time.monotonic()
-        if (left is not None and left <= 0) or not self._bell.take(left):
-            raise self._lost("it did not answer in time")
+        if not self._bell.take(None if left is None else max(0.0, left)):
+            raise self._too_late()
         return True
 
     def noise(self) -> str:
         """What came that was neither frame nor output: often the reason of a failure."""
         noise = bytes(self._readers["stdout"].noise + self._readers["stderr"].noise)
-        return noise.decode("utf-8", "replace").strip()[:300]
+        return remote.clean(noise.decode("utf-8", "replace"), 300)
+
+    def _too_late(self) -> _TooLate:
+        return _TooLate(self._lost("it did not answer in time").message)
 
     def _lost(self, why: str) -> ConnectionLost:
         said = self.noise()
         return ConnectionLost(
-            f"The connection to the instance broke ({why}). What runs there goes on."
+            f"The connection to the instance broke ({why or 'it ended'}). What runs there goes on."
             + (f" It said: {said}" if said else "")
         )
 
@@ -190,21 +255,22 @@ class SshExecutor:
         self.pool.on_tick.append(self._expire)
         self._lock = threading.Lock()
         self._kept: dict[tuple[Endpoint, str], _Conversation] = {}
-        self._no_wait: set[Endpoint] = set()
-        self._swept: set[Endpoint] = set()
+        self._calls: set[Call] = set()
+        # Not by endpoint: that would keep keys and passwords for ever.
+        self._no_wait: set[tuple[str, int, str]] = set()
+        self._swept: set[tuple[str, int, str]] = set()
 
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """See ``Executor.start``."""
-        talk = self._open(endpoint, lambda nonce: _checked(nonce, spec))
-        with _closing_on_error(talk):
-            frame = talk.frame(ANSWER)
-            if frame.word == "refused":
-                raise _refusal(frame, spec)
-            if frame.word != "started":
-                raise ConnectionLost("The instance answered in an unknown way.")
-            fresh, boot, machine, host, *base = frame.rest
-        self._keep(endpoint, spec.run_id, talk)
-        return Started(" ".join(base), fresh == "1", _told(boot), _told(machine), _told(host))
+        with _edge(), self._calling(spec.run_id) as call:
+            talk = self._open(endpoint, lambda nonce: _checked(nonce, spec), call)
+            with _closing_on_error(talk):
+                frame = talk.frame(ANSWER)
+                if frame.word == "refused":
+                    raise _refusal(frame, spec)
+                started = _started(frame)
+            self._keep(endpoint, spec.run_id, talk)
+            return started
 
     def follow(
         self,
@@ -212,48 +278,56 @@ class SshExecutor:
         handle: Handle,
         offsets: Offsets,
         receive: Callable[[Output], None],
+        *,
+        limit: float | None = None,
     ) -> Finished:
         """See ``Executor.follow``."""
-        poll = endpoint in self._no_wait
+        until = None if limit is None else time.monotonic() + limit
+        receiver = _Receiver(receive)
+        with _edge(receiver), self._calling(handle.run_id) as call:
+            return self._follow(endpoint, handle, _Flow(offsets, receiver), call, until)
+
+    def _follow(
+        self, endpoint: Endpoint, handle: Handle, flow: _Flow, call: Call, until: float | None
+    ) -> Finished:
+        poll = _place(endpoint) in self._no_wait
         for _ in range(3):
-            request = remote.follow_request(offsets, poll=poll)
-            talk = self._ask(endpoint, handle, request)
+            before = flow.reached
+            talk = self._ask(endpoint, handle, remote.follow_request(before, poll=poll), call)
             with _closing_on_error(talk):
-                flow = _Flow(offsets, receive)
-                ended = flow.run(talk)
+                ended = flow.run(talk, until)
             self._keep(endpoint, handle.run_id, talk)
-            offsets = flow.reached
             if ended.word != "broken":
                 return flow.finished(ended)
-            if not flow.moved:
+            if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
                 poll = True
-                self._no_wait.add(endpoint)
+                self._no_wait.add(_place(endpoint))
         raise ConnectionLost("The instance stopped sending the output half-way.")
 
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
-        talk = self._open(endpoint, lambda nonce: remote.cancel_program(nonce, handle))
-        with contextlib.closing(talk):
-            frame = talk.frame(CANCELLING)
-        if frame.word != "cancelled":
-            raise ConnectFailed(
-                _REFUSALS["StateDirectoryUnusable"][1], code=ErrorCode.STATE_DIRECTORY_UNUSABLE
-            )
-        return Cancelled(remote.count_of(frame.rest[0]))
+        with _edge(), self._calling() as call:
+            talk = self._open(endpoint, lambda nonce: remote.cancel_program(nonce, handle), call)
+            with contextlib.closing(talk):
+                frame = talk.frame(CANCELLING)
+            return Cancelled(remote.count_of(_granted(frame, "cancelled", 1)[0]))
 
     def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
         """See ``Executor.acknowledge``."""
-        with self._lock:
-            sweep = endpoint not in self._swept
-            self._swept.add(endpoint)
-        talk = self._ask(endpoint, handle, remote.acknowledge_request(sweep=sweep))
-        with contextlib.closing(talk):
-            frame = talk.frame(ANSWER)
-        if frame.word != "acknowledged":
-            raise ConnectFailed(
-                _REFUSALS["StateDirectoryUnusable"][1], code=ErrorCode.STATE_DIRECTORY_UNUSABLE
-            )
+        sweep = _place(endpoint) not in self._swept
+        with _edge(), self._calling() as call:
+            talk = self._ask(endpoint, handle, remote.acknowledge_request(sweep=sweep), call)
+            with contextlib.closing(talk):
+                frame = talk.frame(ANSWER)
+            _granted(frame, "acknowledged", 0)
+        self._swept.add(_place(endpoint))
+
+    def abandon(self, run_id: str) -> None:
+        """See ``Executor.abandon``."""
+        for call in self._in_progress():
+            if call.run_id == run_id:
+                call.abandon()
 
     def close(self) -> None:
         """See ``Executor.close``."""
@@ -263,31 +337,43 @@ class SshExecutor:
         for talk in kept:
             talk.close()
 
-    def _open(self, endpoint: Endpoint, program: Callable[[str], bytes]) -> _Conversation:
-        talk = _Conversation(self.pool.open(endpoint))
+    @contextlib.contextmanager
+    def _calling(self, run_id: str = "") -> Iterator[Call]:
+        """A call that can be abandoned (if it has a run id) and cut while it lasts."""
+        call = Call(run_id)
+        with self._lock:
+            self._calls.add(call)
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    def _in_progress(self) -> list[Call]:
+        with self._lock:
+            return list(self._calls)
+
+    def _open(
+        self, endpoint: Endpoint, program: Callable[[str], bytes], call: Call
+    ) -> _Conversation:
+        talk = _Conversation(self.pool.open(endpoint, call))
         with _closing_on_error(talk):
-            try:
-                talk.begin(program(talk.nonce))
-            except ConnectionLost as error:
-                if not talk.session.connected:
-                    raise
-                # The shell ended before its first word, so nothing of the program was done.
-                said = talk.noise()
-                text = "The instance gave no usable shell." + (f" It said: {said}" if said else "")
-                raise ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR) from error
+            talk.serve(call)
+            talk.begin(program(talk.nonce))
         return talk
 
-    def _ask(self, endpoint: Endpoint, handle: Handle, request: bytes) -> _Conversation:
+    def _ask(self, endpoint: Endpoint, handle: Handle, request: bytes, call: Call) -> _Conversation:
         """The kept channel of the run, or a new one, with ``request`` sent."""
         with self._lock:
             talk = self._kept.pop((endpoint, handle.run_id), None)
         if talk is not None:
             with contextlib.suppress(ConnectionLost), _closing_on_error(talk):
                 if talk.session.connected and not talk.session.channel.closed:
+                    talk.serve(call)
                     talk.ask(request)
                     return talk
             talk.close()
-        talk = self._open(endpoint, lambda nonce: remote.converse_program(nonce, handle))
+        talk = self._open(endpoint, lambda nonce: remote.converse_program(nonce, handle), call)
         with _closing_on_error(talk):
             talk.ask(request)
         return talk
@@ -301,48 +387,72 @@ class SshExecutor:
             other.close()
 
     def _expire(self) -> None:
+        """Let go of what is overdue. The pool's keeper calls it, so it must not wait."""
         now = time.monotonic()
         with self._lock:
             old = [key for key, talk in self._kept.items() if now - talk.since > KEEP]
             talks = [self._kept.pop(key) for key in old]
         for talk in talks:
-            talk.close()
+            talk.session.close_soon()
+        for call in self._in_progress():
+            if call.due is not None and call.due < now:
+                call.cut()
+
+
+class _Receiver:
+    """Calls ``receive`` and remembers what it raised: that alone may pass the edge."""
+
+    def __init__(self, receive: Callable[[Output], None]) -> None:
+        self._receive = receive
+        self.raised: BaseException | None = None
+
+    def __call__(self, output: Output) -> None:
+        try:
+            self._receive(output)
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 class _Flow:
-    """Takes one answer to ``follow`` apart, and counts."""
+    """Takes the answers to ``follow`` apart, and counts."""
 
     def __init__(self, offsets: Offsets, receive: Callable[[Output], None]) -> None:
         self._receive = receive
         self._at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}
-        self._open: set[Stream] = {"stdout", "stderr"}
-        self.moved = False
 
     @property
     def reached(self) -> Offsets:
         """The offsets after the last byte that was handed over."""
         return Offsets(self._at["stdout"], self._at["stderr"])
 
-    def run(self, talk: _Conversation) -> Frame:
+    def run(self, talk: _Conversation, until: float | None) -> Frame:
         """Hand over all output; the frame that says how it ended. Raises ConnectionLost."""
+        try:
+            return self._run(talk, until)
+        except _TooLate:
+            text = "The run has not ended in the time that it was followed for. It goes on."
+            raise ConnectionLost(text, code=FOLLOW_LIMIT) from None
+
+    def _run(self, talk: _Conversation, until: float | None) -> Frame:
         last: Frame | None = None
-        for stream, item in talk.items():
+        flowing: set[Stream] = {"stdout", "stderr"}
+        for stream, item in talk.items(until):
             if isinstance(item, bytes):
                 self._hand_over(stream, item)
             elif item.word == "end":
-                self._open.discard(stream)
+                flowing.discard(stream)
             elif item.word == "gone":
                 return item
             elif item.word in ("result", "broken"):
                 last = item
-            if last is not None and not self._open:
+            if last is not None and not flowing:
                 return last
         raise ConnectionLost("The connection to the instance broke. What runs there goes on.")
 
     def _hand_over(self, stream: Stream, data: bytes) -> None:
         self._receive(Output(stream, self._at[stream], data))
         self._at[stream] += len(data)
-        self.moved = True
 
     def finished(self, frame: Frame) -> Finished:
         """What a ``result`` frame says. Raises RunLost."""
@@ -351,12 +461,17 @@ class _Flow:
                 "The directory of the run is gone from the instance, and with it how "
                 "the run ended. Look there for its effects before running it again."
             )
-        ending, exit_code, left = frame.rest
+        if len(frame.rest) != 3:
+            raise _unknown_answer()
+        ending, exit_word, left = frame.rest
         if ending not in set(Ending):
             raise RunLost(_why_lost(ending, remote.count_of(left)))
+        exit_code = remote.count_of(exit_word) if ending == Ending.EXIT else None
+        if ending == Ending.EXIT and (exit_code is None or exit_code > 255):
+            raise RunLost("The result of the run is damaged on the instance; exit code unknown.")
         return Finished(
             Ending(ending),
-            remote.count_of(exit_code),
+            exit_code,
             self._at["stdout"],
             self._at["stderr"],
             remote.count_of(left),
@@ -377,15 +492,66 @@ def _checked(nonce: str, spec: RunSpec) -> bytes:
         raise StartRefused(f"The run cannot be started: {error}.") from None
 
 
-def _refusal(frame: Frame, spec: RunSpec) -> CommandConsoleError:
+def _started(frame: Frame) -> Started:
+    """What a ``started`` frame says. Raises ConnectionLost: no instance of ours says that."""
+    if frame.word != "started" or len(frame.rest) < 5:
+        raise _unknown_answer()
+    fresh, boot, machine, host, *words = frame.rest
+    base = " ".join(words)
+    # The program uses no other directory, see `cc_plain` there: this is for who fakes it.
+    if not base.startswith("/") or not remote.is_clean(base, _NAME):
+        raise _unknown_answer()
+    return Started(base, fresh == "1", _told(boot, _ID), _told(machine, _ID), _told(host, _NAME))
+
+
+def _granted(frame: Frame, word: str, count: int) -> tuple[str, ...]:
+    """The words after ``word``. Raises ConnectFailed: refused; ConnectionLost: neither."""
+    if frame.word == "refused":
+        text = _REFUSALS["StateDirectoryUnusable"][1]
+        raise ConnectFailed(text, code=ErrorCode.STATE_DIRECTORY_UNUSABLE)
+    if frame.word != word or len(frame.rest) < count:
+        raise _unknown_answer()
+    return frame.rest
+
+
+def _unknown_answer() -> ConnectionLost:
+    return ConnectionLost("The instance answered in an unknown way.")
+
+
+def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
+    if not frame.rest or frame.rest[0] not in _REFUSALS:
+        return _unknown_answer()
     code, text = _REFUSALS[frame.rest[0]]
     found = remote.interpreter_of(spec.script)
     text = text.format(workdir=spec.workdir, interpreter=found.program or found.path)
     return StartRefused(text, code=code)
 
 
-def _told(word: str) -> str:
-    return "" if word == "-" else word
+def _told(word: str, limit: int) -> str:
+    return "" if word == "-" else remote.clean(word, limit)
+
+
+def _place(endpoint: Endpoint) -> tuple[str, int, str]:
+    return endpoint.host, endpoint.port, endpoint.user
+
+
+@contextlib.contextmanager
+def _edge(receiver: _Receiver | None = None) -> Iterator[None]:
+    """Let nothing out but ExecutionError, with a clean sentence, and what ``receive`` raised."""
+    try:
+        yield
+    except Exception as error:
+        if receiver is not None and error is receiver.raised:
+            raise
+        if isinstance(error, ExecutionError):
+            error.message = remote.clean(error.message, _SENTENCE)
+            error.args = (error.message,)
+            raise
+        if not isinstance(error, paramiko.SSHException | EOFError | OSError):
+            log.exception("An operation on an instance failed in an unknown way")
+        why = remote.clean(str(error), 300) or type(error).__name__
+        text = f"The connection to the instance broke ({why}). What runs there goes on."
+        raise ConnectionLost(text) from error
 
 
 @contextlib.contextmanager

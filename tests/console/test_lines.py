@@ -94,3 +94,29 @@ def test_the_last_lines_are_the_end_of_all_lines(parts, most):
     expected = sorted(everything.items())[-most:]
     assert [(line.number, line.text) for line in tail.lines] == expected
     assert tail.earlier + len(tail.lines) == len(everything)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stdout", "stderr"]),
+            st.one_of(
+                st.binary(max_size=30),
+                st.integers(1, 3).map(lambda n: b"x" * (MAX_CHARS // 2 * n) + b"\n"),
+                st.integers(1, 3).map(lambda n: b"y" * (MAX_CHARS // 2 * n)),
+            ),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+def test_skipping_comes_to_the_same_as_feeding(parts, first):
+    fed, skipping = Assembler(), Assembler()
+    for number, chunk in enumerate(chunks(*parts)):
+        lines = fed.feed(chunk)
+        if number < first:
+            skipping.skip(chunk)
+        else:
+            assert skipping.feed(chunk) == lines
+        assert skipping.count == fed.count
+        assert skipping.open_lines() == fed.open_lines()

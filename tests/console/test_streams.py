@@ -336,3 +336,20 @@ def test_who_may_no_longer_look_stops_receiving(server, task, script, cast, monk
         else:
             cast.team.memberships.filter(user=cast.bob).delete()
         assert "done" not in [event.name for event in stream]
+
+
+def test_a_flood_shows_its_end_and_counts_the_rest(server, task, script, cast, monkeypatch):
+    monkeypatch.setattr(hub, "BURST", 5)
+    script.begin()
+    watch = script.run.instance_uid
+    with open_stream(server, task, cast.bob, watch=watch) as stream:
+        seen = stream.until("state")
+        for number in range(40):
+            script.say(b"%d\n" % number, "stderr" if number % 2 else "stdout")
+        script.end()
+        seen += list(stream)
+    shown = numbers(seen)
+    told = [int(event.data) for event in seen if event.name == "earlier"]
+    assert shown[-1] == 40
+    assert sorted(set(shown))[-4:] == [37, 38, 39, 40]
+    assert not told or shown[-4] > told[-1]

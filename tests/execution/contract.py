@@ -17,6 +17,7 @@ import pytest
 
 from commands.errors import ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import (
+    FOLLOW_LIMIT,
     Ending,
     Endpoint,
     Executor,
@@ -253,6 +254,66 @@ class ExecutorContract:
 
         expected = [f"{number}\nend\n".encode() for number in range(14)]
         assert together(14, one) == expected
+
+    def test_a_follow_may_be_limited(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 30\nsay never"))
+        heard, began = Heard(), time.monotonic()
+        with pytest.raises(ConnectionLost) as caught:
+            rig.executor.follow(rig.endpoint, handle, heard.offsets, heard, limit=0.6)
+        assert caught.value.code == FOLLOW_LIMIT
+        assert 0.5 < time.monotonic() - began < 2.5
+        assert heard.stdout == b"begun\n"
+        rig.executor.cancel(rig.endpoint, handle)
+        finished, rest = rig.follow(handle, Heard(heard.reached))
+        assert (finished.ending, rest.reached) == (Ending.CANCEL, heard.reached)
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_a_limit_that_is_not_reached(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say a\nsleep 0.2\nexit 3"))
+        heard = Heard()
+        follow = rig.executor.follow
+        assert follow(rig.endpoint, handle, Offsets(), heard, limit=20).exit_code == 3
+        assert heard.stdout == b"a\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_abandon_ends_the_following_and_not_the_run(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 1\nsay end\nexit 4"))
+        other = rig.start(rig.say("say x\nsleep 1\nexit 5"))
+        abandon = threading.Timer(0.2, rig.executor.abandon, [handle.run_id])
+
+        def follow(number: int) -> int | None:
+            if number == 2:
+                return rig.follow(other)[0].exit_code
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost) as caught:
+                rig.follow(handle)
+            assert caught.value.code == "ConnectionLost"
+            assert time.monotonic() - began < 0.9
+            return None
+
+        abandon.start()
+        assert together(3, follow) == [None, None, 5]
+        finished, heard = rig.follow(handle)
+        assert (finished.exit_code, heard.stdout) == (4, b"begun\nend\n")
+        for each in (handle, other):
+            rig.executor.acknowledge(rig.endpoint, each)
+
+    def test_abandon_from_the_receiver(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say a\nsleep 0.3\nsay b"))
+        heard = Heard(on_output=lambda _: rig.executor.abandon(handle.run_id))
+        with pytest.raises(ConnectionLost):
+            rig.follow(handle, heard)
+        assert heard.stdout == b"a\n"
+        assert rig.follow(handle)[1].stdout == b"a\nb\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_abandon_where_nothing_is_in_progress(self, rig: Rig) -> None:
+        spec = rig.say("say a")
+        rig.executor.abandon(spec.run_id)
+        handle = rig.start(spec)
+        rig.executor.abandon(spec.run_id)
+        assert rig.follow(handle)[1].stdout == b"a\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
 
     def test_close_wakes_who_follows(self, rig: Rig) -> None:
         handle = rig.start(rig.say("say begun\nsleep 3", timeout=2, grace=0))

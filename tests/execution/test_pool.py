@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from commands.errors import ConnectFailed, ConnectionLost
 from commands.execution.executor import Endpoint, Offsets
-from commands.execution.pool import Pool, Timing
+from commands.execution.pool import Call, Pool, Timing
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
 from tests.execution.contract import Rig, together
@@ -194,3 +196,210 @@ def test_one_connection_for_a_whole_run(executor: SshExecutor, sshd: Sshd) -> No
     for _ in range(3):
         assert rig.run(rig.spec("echo x"))[1].reached == Offsets(2, 0)
     assert executor.pool.connections(sshd.endpoint) == 1
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    return holds()
+
+
+def users(pool: Pool, endpoint: Endpoint) -> int:
+    return sum(each.users for each in pool._sites[endpoint].connections)
+
+
+def cannot_send(pool: Pool, endpoint: Endpoint) -> None:
+    """Break the connection for sending; its reader has not noticed."""
+
+    def dead(_: object) -> None:
+        raise EOFError
+
+    for each in pool._sites[endpoint].connections:
+        each.transport.packetizer.send_message = dead  # type: ignore[method-assign]
+
+
+def test_closing_a_session_gives_its_place_back_whatever_happens(pool: Pool, sshd: Sshd) -> None:
+    session = pool.open(sshd.endpoint)
+    cannot_send(pool, sshd.endpoint)
+    session.close()
+    session.close()
+    assert users(pool, sshd.endpoint) == 0
+    assert not session.connected
+
+
+def test_sessions_closed_by_many_threads_give_one_place_back(pool: Pool, sshd: Sshd) -> None:
+    sessions = [pool.open(sshd.endpoint) for _ in range(2)]
+    together(4, lambda _: sessions[0].close())
+    assert users(pool, sshd.endpoint) == 1
+    sessions[1].close()
+
+
+def test_a_session_of_the_parent_process_is_left_alone(pool: Pool, sshd: Sshd) -> None:
+    session = pool.open(sshd.endpoint)
+    session._pid = -1
+    session.close()
+    assert not session.connected
+    assert not session.channel.closed
+
+
+def test_the_keeper_goes_on_after_an_error(sshd: Sshd) -> None:
+    pool = Pool(Timing(idle=0.2))
+    ticks = []
+
+    def fail() -> None:
+        ticks.append(1)
+        raise EOFError
+
+    pool.on_tick.append(fail)
+    pool.open(sshd.endpoint).close()
+    assert eventually(lambda: len(ticks) >= 2)
+    assert eventually(lambda: not pool.connections(sshd.endpoint))
+    pool.close()
+
+
+def test_a_keeper_that_ended_is_replaced(pool: Pool, sshd: Sshd) -> None:
+    pool.open(sshd.endpoint).close()
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    pool._keeper = ended
+    pool.open(sshd.endpoint).close()
+    assert pool._keeper is not ended
+    assert pool._keeper.is_alive()
+
+
+def test_what_has_no_connection_is_forgotten_with_its_key(pool: Pool, sshd: Sshd) -> None:
+    class Text(str):  # noqa: SLOT000 - slots could not be watched
+        """A str that can be watched."""
+
+    secret = Text("secret")
+    watch = weakref.ref(secret)
+    refused = dataclasses.replace(sshd.endpoint, private_key="", password=secret)
+    refusal(pool, refused)
+    del secret, refused
+    assert eventually(lambda: not pool._sites)
+    gc.collect()
+    assert watch() is None
+
+
+@pytest.fixture
+def silent(sshd: Sshd) -> Iterator[Endpoint]:
+    """Somebody who accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield dataclasses.replace(sshd.endpoint, port=server.getsockname()[1])
+
+
+@pytest.fixture
+def deaf(sshd: Sshd) -> Iterator[Endpoint]:
+    """Nobody: what is sent there gets no answer, as behind a firewall."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        contextlib.ExitStack() as all_,
+    ):
+        for _ in range(3):
+            sock = all_.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(server.getsockname())
+        time.sleep(0.1)
+        yield dataclasses.replace(sshd.endpoint, port=server.getsockname()[1])
+
+
+def outcome(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except (ConnectFailed, ConnectionLost) as error:
+        return error.code
+    return ""
+
+
+@pytest.mark.parametrize("kind", ["silent", "deaf", "resolving"])
+def test_close_does_not_wait_for_who_connects(
+    sshd: Sshd, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = threading.Event()
+    if kind == "resolving":
+        endpoint = dataclasses.replace(sshd.endpoint, host="slow.invalid")
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved.wait(20) and [])
+    else:
+        endpoint = request.getfixturevalue(kind)
+    before, pool = threading.active_count(), Pool(Timing())
+    answers: list[str] = []
+
+    def call() -> None:
+        answers.append(outcome(lambda: pool.open(endpoint)))
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for each in callers:
+        each.start()
+    time.sleep(0.4)
+    began = time.monotonic()
+    pool.close()
+    for each in callers:
+        each.join(5)
+    assert time.monotonic() - began < 1
+    assert answers == ["ConnectionLost"] * 3
+    resolved.set()
+    assert eventually(lambda: threading.active_count() <= before)
+
+
+def test_who_waits_for_a_connection_shares_its_failure(deaf: Endpoint) -> None:
+    pool = Pool(Timing(connect=1))
+    began = time.monotonic()
+    answers = together(6, lambda _: outcome(lambda: pool.open(deaf)))
+    assert time.monotonic() - began < 2.5
+    assert answers == [ErrorCode.CONNECTION_TIMEOUT] * 6
+    pool.close()
+
+
+def test_a_dead_host_does_not_delay_others(deaf: Endpoint, sshd: Sshd) -> None:
+    pool = Pool(Timing(connect=3))
+    dead = [dataclasses.replace(deaf, user=f"user-{number}") for number in range(20)]
+    for each in dead:
+        threading.Thread(target=outcome, args=(lambda each=each: pool.open(each),)).start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    pool.open(sshd.endpoint).close()
+    assert time.monotonic() - began < 2
+    pool.close()
+
+
+def test_abandoning_one_who_connects(deaf: Endpoint) -> None:
+    pool, call = Pool(Timing(connect=2)), Call("r")
+    threading.Timer(0.2, call.abandon).start()
+    began = time.monotonic()
+
+    def one(number: int) -> tuple[str, float]:
+        code = outcome(lambda: pool.open(deaf, call if number else None))
+        return code, time.monotonic() - began
+
+    (other, later), (abandoned, soon) = together(2, one)
+    assert (other, abandoned) == (ErrorCode.CONNECTION_TIMEOUT, "ConnectionLost")
+    assert soon < 1 < later
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"host": "a\0b"}, ErrorCode.INSTANCE_UNREACHABLE),
+        ({"host": "a" * 70 + ".invalid"}, ErrorCode.INSTANCE_UNREACHABLE),
+        ({"host_key": "ssh-ed25519 é"}, ErrorCode.HOST_KEY_UNKNOWN),
+        ({"private_key": "\ud800"}, ErrorCode.CREDENTIAL_UNUSABLE),
+        ({"passphrase": "\ud800"}, ErrorCode.CREDENTIAL_UNUSABLE),
+    ],
+)
+def test_values_that_no_library_takes(
+    pool: Pool, sshd: Sshd, change: dict[str, str], code: ErrorCode
+) -> None:
+    assert refusal(pool, dataclasses.replace(sshd.endpoint, **change)).code == code
+
+
+def test_an_error_that_nobody_expected_while_connecting(
+    pool: Pool, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_client(*_: object, **__: object) -> None:
+        raise IndexError("short packet")
+
+    monkeypatch.setattr("paramiko.Transport.set_keepalive", start_client)
+    assert refusal(pool, sshd.endpoint).code == ErrorCode.PROTOCOL_ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +77,23 @@ def test_the_engine_imports_no_framework() -> None:
         "assert 'commands.models' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_clean() -> None:
+    text = "a\0\x1b[31m\x85b\udce9\ud800\n\tc\x7f\x9b \n"
+    assert remote.clean(text, 255) == "a[31m bc" or remote.clean(text, 255) == "a[31m b c"
+    assert remote.clean("x" * 300, 255) == "x" * 255
+    assert remote.clean("中文 é", 255) == "中文 é"
+    assert remote.is_clean("/home/a  b", 255)
+    assert not remote.is_clean("/home/a\n", 255)
+    assert not remote.is_clean("x" * 256, 255)
+
+
+@pytest.mark.parametrize(
+    ("word", "count"), [("0", 0), ("17", 17), ("-", None), ("²", None), ("9" * 5000, None)]
+)
+def test_count_of(word: str, count: int | None) -> None:
+    assert remote.count_of(word) == count
 
 
 class TestReader:
@@ -149,7 +168,7 @@ class Local:
 
     shell: list[str]
     home: Path
-    env: dict[str, str]
+    env: dict[str, str | bytes]
 
     def begin(self, program: bytes) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -199,7 +218,11 @@ def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Local]:
     shell = SHELLS[request.param]
     if shutil.which(shell[0]) is None:
         pytest.skip(f"no {shell[0]}")
-    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "USER": "someone"}
+    env: dict[str, str | bytes] = {
+        "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"],
+        "USER": "someone",
+    }
     yield Local(shell, tmp_path, env)
     assert_clean(tmp_path)
 
@@ -270,12 +293,93 @@ class TestShells:
         assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("StateDirectoryUnusable",))
         shutil.rmtree(local.home / ".command-console")
 
+    def test_ended_sleeps_do_not_end_the_run(self, local: Local) -> None:
+        """What ``pkill sleep`` in any script of the same user does to the watchdog."""
+        spec = RunSpec("r", b"sleep 0.5; echo end; exit 5", timeout=60)
+        self._start(local, spec)
+        watchdog = self._watchdog(local)
+        for _ in range(3):
+            for each in watchdog.children():
+                each.terminate()
+            time.sleep(0.1)
+        assert self._result(local).split() == ["exit", "5", "-"]
+        assert not watchdog.is_running() or watchdog.status() == psutil.STATUS_ZOMBIE
+        self._end(local)
+
+    def test_a_timeout_after_an_ended_sleep_is_not_late(self, local: Local) -> None:
+        self._start(local, RunSpec("r", b"sleep 60", timeout=2, grace=0))
+        began = time.monotonic()
+        time.sleep(0.2)
+        for each in self._watchdog(local).children():
+            each.terminate()
+        assert self._result(local).split() == ["timeout", "-", "0"]
+        assert 1.5 < time.monotonic() - began < 4.5
+        self._end(local)
+
+    def test_whoever_ended_a_run_and_was_killed_at_it_is_believed(self, local: Local) -> None:
+        self._start(local, RunSpec("r", b"sleep 60", timeout=60))
+        directory = local.home / ".command-console" / "r"
+        watchdog = self._watchdog(local)
+        (directory / "end").write_text("cancel\n")
+        for each in [watchdog, *watchdog.children(), *self._processes(local, "sup")]:
+            each.kill()
+        program = remote.converse_program(NONCE, Handle("r", ""))
+        found, _ = local.call(program, remote.follow_request(Offsets(), poll=True))
+        assert found[-1] == Frame("result", ("cancel", "-", "0"))
+        self._end(local)
+
+    @pytest.mark.parametrize(
+        "name",
+        [b"\xe9", b"a\nb", b"\x01", b"\xc2\x85", "中".encode(), b"x" * 240, b"it's"],
+        ids=ascii,
+    )
+    def test_a_home_that_cannot_be_stored_is_not_used(
+        self, local: Local, tmp_path: Path, name: bytes
+    ) -> None:
+        home = os.path.join(os.fsencode(tmp_path), name)
+        os.mkdir(home)
+        local.env["HOME"] = home
+        process = local.begin(remote.start_program(NONCE, RunSpec("unclean-home", b"exit 0")))
+        assert local.frame(process) == ["hello"]
+        base = local.frame(process)[5]
+        process.communicate(timeout=10)
+        spare = Path(f"/var/tmp/.command-console-{os.getuid()}")
+        assert base == str(spare)
+        self._end(local, "unclean-home", base)
+        assert os.listdir(home) == []
+        (spare / ".done" / "unclean-home").unlink()
+        # Somebody may really use it: only what is empty goes.
+        with contextlib.suppress(OSError):
+            (spare / ".done").rmdir()
+            spare.rmdir()
+
+    def _processes(self, local: Local, name: str) -> list[psutil.Process]:
+        file = local.home / ".command-console" / "r" / name
+        return [psutil.Process(int(file.read_text().split()[0]))]
+
+    def _watchdog(self, local: Local) -> psutil.Process:
+        file, until = local.home / ".command-console" / "r" / "wd", time.monotonic() + 5
+        while not (file.exists() and file.read_text()) and time.monotonic() < until:
+            time.sleep(0.02)
+        [found] = self._processes(local, "wd")
+        while not found.children() and time.monotonic() < until:
+            time.sleep(0.02)
+        return found
+
+    def _result(self, local: Local) -> str:
+        file, until = local.home / ".command-console" / "r" / "result", time.monotonic() + 10
+        while not file.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        text = file.read_text()
+        time.sleep(0.3)
+        return text
+
     def _start(self, local: Local, spec: RunSpec) -> None:
         process = local.begin(remote.start_program(NONCE, spec))
         assert local.frame(process)[0] == "hello"
         assert local.frame(process)[:2] == ["started", "1"]
         process.communicate(timeout=10)
 
-    def _end(self, local: Local) -> None:
-        program = remote.converse_program(NONCE, Handle("r", ""))
+    def _end(self, local: Local, run_id: str = "r", base: str = "") -> None:
+        program = remote.converse_program(NONCE, Handle(run_id, base))
         assert local.call(program, remote.acknowledge_request())[0][-1] == Frame("acknowledged")

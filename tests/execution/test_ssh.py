@@ -7,16 +7,21 @@ import hashlib
 import os
 import shlex
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import psutil
 import pytest
 
-from commands.errors import ConnectionLost, RunLost, StartRefused
-from commands.execution.executor import Ending, Executor, Handle, Offsets, Output
-from commands.execution.pool import Timing
+from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
+from commands.execution import ssh
+from commands.execution.executor import FOLLOW_LIMIT, Ending, Executor, Handle, Offsets, Output
+from commands.execution.pool import Connection, Timing
+from commands.execution.remote import Frame
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
 from tests.execution.conftest import COOKIE, assert_clean, processes_of
@@ -293,7 +298,7 @@ def test_cancel_when_supervisor_and_watchdog_are_dead(rig: Rig, sshd: Sshd) -> N
     supervisor, watchdog = (
         psutil.Process(int((directory / name).read_text().split()[0])) for name in ("sup", "wd")
     )
-    for each in [*watchdog.children(), watchdog, supervisor]:
+    for each in [watchdog, *watchdog.children(), supervisor]:
         each.kill()
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
     assert alive_with(spec.run_id) == []
@@ -381,3 +386,258 @@ def test_the_spare_base(tmp_path: Path) -> None:
             (spare / ".done").rmdir()
             spare.rmdir()
         executor.close()
+
+
+def connection_of(executor: SshExecutor, sshd: Sshd) -> Connection:
+    return executor.pool._sites[sshd.endpoint].connections[0]
+
+
+def test_a_connection_that_breaks_half_way_into_a_start(
+    rig: Rig, executor: SshExecutor, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network goes between the opening of a channel and its use."""
+    rig.run(rig.spec("exit 0"))
+    opened = paramiko.Transport.open_session
+
+    def cut(transport: paramiko.Transport, **values: float) -> paramiko.Channel:
+        channel = opened(transport, **values)
+        transport.sock.shutdown(socket.SHUT_WR)
+        return channel
+
+    for _ in range(10):
+        spec = rig.spec("exit 0")
+        with monkeypatch.context() as patch:
+            patch.setattr(paramiko.Transport, "open_session", cut)
+            # Or nothing, where a kept channel was used. Never ConnectFailed, which is final.
+            with contextlib.suppress(ConnectionLost):
+                executor.start(sshd.endpoint, spec)
+        started = executor.start(sshd.endpoint, spec)
+        handle = Handle(spec.run_id, started.base)
+        assert rig.follow(handle)[0].exit_code == 0
+        executor.acknowledge(sshd.endpoint, handle)
+
+
+def test_the_keeper_survives_a_kept_channel_that_cannot_be_closed(
+    executor: SshExecutor, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "KEEP", 0.3)
+    rig = Rig(executor, sshd.endpoint)
+    handle = rig.start(rig.spec("exit 0"))
+    connection, keeper = connection_of(executor, sshd), executor.pool._keeper
+
+    def dead(_: object) -> None:
+        raise EOFError
+
+    connection.transport.packetizer.send_message = dead  # type: ignore[method-assign]
+    until = time.monotonic() + 5
+    while connection.users and time.monotonic() < until:
+        time.sleep(0.05)
+    assert connection.users == 0
+    assert keeper is not None
+    assert keeper.is_alive()
+    connection.close()
+    executor.acknowledge(sshd.endpoint, handle)
+
+
+@pytest.mark.parametrize("error", [EOFError(), IndexError("x\n\0y"), paramiko.SSHException("x")])
+def test_only_errors_of_the_contract_leave(
+    rig: Rig, executor: SshExecutor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    handle = Handle(new_id(), "")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(executor.pool, "open", fail)
+    for act in (
+        lambda: executor.start(rig.endpoint, rig.spec("")),
+        lambda: executor.follow(rig.endpoint, handle, Offsets(), print),
+        lambda: executor.cancel(rig.endpoint, handle),
+        lambda: executor.acknowledge(rig.endpoint, handle),
+    ):
+        with pytest.raises(ConnectionLost) as caught:
+            act()
+        assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("error", [EOFError(), OSError("full"), ConnectFailed("x\n")])
+def test_the_receivers_own_error_is_passed_on_as_it_is(rig: Rig, error: Exception) -> None:
+    def fail(_: Output) -> None:
+        raise error
+
+    handle = rig.start(rig.spec("echo a"))
+    with pytest.raises(type(error)) as caught:
+        rig.executor.follow(rig.endpoint, handle, Offsets(), fail)
+    assert caught.value is error
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame("started"),
+        Frame("started", ("1", "b", "m", "h")),
+        Frame("started", ("1", "b", "m", "h", "relative")),
+        Frame("started", ("1", "b", "m", "h", "/x\udce9")),
+        Frame("started", ("1", "b", "m", "h", "/x\x07")),
+        Frame("started", ("1", "b", "m", "h", "/" + "x" * 255)),
+        Frame("refused", ("NobodyKnows",)),
+        Frame("refused"),
+        Frame("what"),
+    ],
+)
+def test_answers_that_no_instance_gives(rig: Rig, frame: Frame) -> None:
+    spec = rig.spec("exit 0")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ConnectionLost):
+        patch.setattr(ssh._Conversation, "frame", lambda *_: frame)
+        patch.setattr(ssh._Conversation, "begin", lambda *_: None)
+        rig.executor.start(rig.endpoint, spec)
+
+
+def test_what_an_instance_says_about_itself_is_cleaned() -> None:
+    machine, host = "m\0\udcff" + "x" * 100, "h\x1b[1m\x9b" + "y" * 300
+    started = ssh._started(Frame("started", ("1", "-", machine, host, "/home/a", "b")))
+    assert (started.base, started.boot_id) == ("/home/a b", "")
+    assert started.machine_id == "m" + "x" * 63
+    assert started.hostname == "h[1m" + "y" * 251
+
+
+@pytest.mark.parametrize(
+    "words", [("exit", "-", "-"), ("exit", "256", "-"), ("none", "-", "-"), ("exit", "²", "-")]
+)
+def test_a_damaged_result_is_lost(words: tuple[str, ...]) -> None:
+    with pytest.raises(RunLost):
+        ssh._Flow(Offsets(), print).finished(Frame("result", words))
+
+
+def test_noise_is_shown_without_controls(tmp_path: Path) -> None:
+    (tmp_path / "say").write_bytes(b"#!/bin/sh\nprintf 'a\\033[31mb\\000\\007c\\n\\nd\\233e'\n")
+    (tmp_path / "say").chmod(0o755)
+    with Sshd.started(tmp_path, ForceCommand=tmp_path / "say") as [server]:
+        executor = SshExecutor()
+        with pytest.raises(ConnectFailed) as caught:
+            executor.start(server.endpoint, Rig(executor, server.endpoint).spec(""))
+        executor.close()
+    assert caught.value.message.isprintable()
+    assert "a[31mbc d" in caught.value.message
+
+
+def test_a_shell_that_takes_its_time_may_have_started_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ConnectFailed would say that nothing was started."""
+    monkeypatch.setattr(ssh, "ANSWER", 0.5)
+    with Sshd.started(tmp_path, ForceCommand="sleep 3") as [server]:
+        executor = SshExecutor()
+        with pytest.raises(ConnectionLost):
+            executor.start(server.endpoint, Rig(executor, server.endpoint).spec(""))
+        executor.close()
+
+
+def test_a_shell_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "ANSWER", 0.5)
+    with Sshd.started(tmp_path, ForceCommand="exec timeout 20 yes") as [server]:
+        executor = SshExecutor()
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            executor.start(server.endpoint, Rig(executor, server.endpoint).spec(""))
+        assert time.monotonic() - began < 5
+        executor.close()
+
+
+def test_a_request_for_a_shell_that_is_never_answered(
+    executor: SshExecutor, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "ANSWER", 0.5)
+
+    def unanswered(channel: paramiko.Channel, _: str) -> None:
+        channel.event.clear()
+        channel._wait_for_event()
+
+    monkeypatch.setattr(paramiko.Channel, "exec_command", unanswered)
+    began = time.monotonic()
+    with pytest.raises(ConnectFailed):
+        executor.start(sshd.endpoint, Rig(executor, sshd.endpoint).spec(""))
+    assert time.monotonic() - began < 5
+    until = time.monotonic() + 3
+    while connection_of(executor, sshd).users and time.monotonic() < until:
+        time.sleep(0.02)
+    assert connection_of(executor, sshd).users == 0
+
+
+def test_a_limit_in_the_midst_of_output(rig: Rig) -> None:
+    handle = rig.start(rig.spec("while :; do echo xxxxxxxxxxxxxxxxxxxxxxxx; done", timeout=20))
+    began, heard = time.monotonic(), Heard()
+    with pytest.raises(ConnectionLost) as caught:
+        rig.executor.follow(
+            rig.endpoint, handle, Offsets(), lambda _: heard.times.append(0), limit=0.5
+        )
+    assert caught.value.code == FOLLOW_LIMIT
+    assert time.monotonic() - began < 4
+    assert heard.times
+    rig.executor.cancel(rig.endpoint, handle)
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_run_whose_watchdog_was_killed_can_be_ended(rig: Rig, sshd: Sshd) -> None:
+    handle = rig.start(rig.spec("echo begun; sleep 60", timeout=1))
+    directory = sshd.base / handle.run_id
+    until = time.monotonic() + 5
+    while not ((directory / "wd").exists() and (directory / "wd").read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    watchdog = psutil.Process(int((directory / "wd").read_text().split()[0]))
+    for each in [watchdog, *watchdog.children()]:
+        each.kill()
+    heard = Heard()
+    with pytest.raises(ConnectionLost) as caught:
+        rig.executor.follow(rig.endpoint, handle, Offsets(), heard, limit=1.5)
+    assert caught.value.code == FOLLOW_LIMIT
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    finished, rest = rig.follow(handle, Heard(heard.reached))
+    assert (finished.ending, finished.left) == (Ending.CANCEL, 0)
+    assert heard.stdout + rest.stdout == b"begun\n"
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_abandon_and_close_where_the_peer_has_stopped(sshd: Sshd) -> None:
+    executor = SshExecutor(Timing())
+    rig = Rig(executor, sshd.endpoint)
+    handle = rig.start(rig.spec("echo begun; sleep 1; exit 6"))
+    stopped = []
+
+    def stop(_: Output) -> None:
+        for each in sshd.sessions():
+            each.suspend()
+            stopped.append(each)
+        threading.Timer(0.3, executor.abandon, [handle.run_id]).start()
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(ConnectionLost):
+            rig.follow(handle, Heard(on_output=stop))
+        assert time.monotonic() - began < 2
+        # A call that must open a channel on the connection that hangs.
+        threading.Timer(0.3, executor.close).start()
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            executor.cancel(sshd.endpoint, handle)
+        assert time.monotonic() - began < 2
+    finally:
+        for each in stopped:
+            each.resume()
+    rig.executor = other = SshExecutor()
+    assert rig.follow(handle)[0].exit_code == 6
+    other.acknowledge(sshd.endpoint, handle)
+    other.close()
+    assert_clean(sshd.home)
+
+
+def test_no_secret_is_kept_beside_the_pool(executor: SshExecutor, sshd: Sshd) -> None:
+    rig = Rig(executor, sshd.endpoint)
+    rig.run(rig.spec("exit 0"))
+    kept = [executor._kept, executor._no_wait, executor._swept, executor._calls]
+    assert sshd.endpoint.private_key not in str(
+        [[getattr(each, "__dict__", each) for each in some] for some in kept]
+    )
+    assert not any(isinstance(each, type(sshd.endpoint)) for some in kept for each in some)
