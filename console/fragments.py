@@ -60,9 +60,12 @@ class Fragments:
         """Lines of output, with the position after them."""
         return _event("out", self._render("lines", {"lines": lines}), cursor)
 
-    def earlier(self, count: int, cursor: Cursor) -> bytes:
-        """Say that ``count`` lines before those to come are not shown."""
-        return _event("earlier", str(count), cursor)
+    def earlier(self, count: int) -> bytes:
+        """Say that ``count`` lines before those to come are not shown.
+
+        It carries no cursor: the next event does, with the lines that are still open.
+        """
+        return _event("earlier", str(count))
 
     def beat(self) -> bytes:
         """A sign of life, as an event: scripts in a browser can't hear comments."""

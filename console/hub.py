@@ -371,7 +371,7 @@ class Hub:
     def _gap(self, tail: _Tail) -> bytes:
         """Say that lines were passed over; what comes goes on with those still open."""
         begun = tail.assembler.open_lines()
-        earlier = self._fragments.earlier(tail.assembler.count - len(begun), tail.cursor())
+        earlier = self._fragments.earlier(tail.assembler.count - len(begun))
         return earlier + self._fragments.lines(begun, tail.cursor())
 
     def _feed(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:

@@ -1,5 +1,6 @@
 // Create or run a command: paints the editor, counts bytes, raises short timeouts,
 // counts instances, keeps the review in step, and submits once. The form works without it.
+// What the browser fills in again after Back is painted and counted anew (pageshow).
 "use strict";
 (() => {
   const form = document.getElementById("run-form");
@@ -55,6 +56,7 @@
       raw ? fill(count === 1 ? about.sizeOne : about.size, facts) : type);
   }
 
+  paint();
   editor.classList.add("painted");
   content.addEventListener("input", paint);
   name.addEventListener("input", paint);
@@ -67,23 +69,23 @@
 
   const note = $("timeout-note");
 
-  function seconds() {
-    review("r-timeout", fill($("r-timeout").dataset.text, { n: timeout.value.trim() || "–" }));
-  }
-
-  function raise() {
+  // The note is written, unseen, while people type: showing it on the way to another field must
+  // not move what they are about to press.
+  function seconds(raised) {
     const asked = timeout.value.trim();
     const least = Number(timeout.dataset.min);
     const short = /^-?\d+$/.test(asked) && Number(asked) < least;
-    if (short) timeout.value = least;
-    note.firstElementChild.hidden = !short;
     note.querySelector("span").textContent =
-      short ? fill(note.dataset.text, { from: asked, to: least }) : "";
-    seconds();
+      fill(note.dataset.text, { from: short ? asked : 0, to: least });
+    if (short && raised) timeout.value = least;
+    note.parentElement.classList.toggle("raised", short && raised);
+    review("r-timeout", fill($("r-timeout").dataset.text, { n: timeout.value.trim() || "–" }));
   }
 
+  const raise = () => seconds(true);
+
   workdir.addEventListener("input", path);
-  timeout.addEventListener("input", seconds);
+  timeout.addEventListener("input", () => seconds(false));
   timeout.addEventListener("change", raise);
   timeout.addEventListener("keydown", (event) => {
     const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
@@ -121,7 +123,7 @@
       bar.removeAttribute("data-wrong");
       $("e-instances").hidden = true;
     }
-    bar.querySelector("[data-clear]").hidden = picked.length === 0;
+    bar.querySelector("[data-clear]").classList.toggle("off", picked.length === 0);
     bar.querySelector(".over").textContent =
       over ? fill($("picked").dataset.over, { n: number.format(most) }) : "";
   }
@@ -159,6 +161,9 @@
   form.addEventListener("submit", (event) => {
     if (create.hasAttribute("aria-disabled")) return event.preventDefault();
     raise();
+    // a sign-in in another tab has changed the token since this page was made
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
+    if (token) form.elements.csrfmiddlewaretoken.value = token[1];
     create.setAttribute("aria-disabled", "true");
     word.textContent = create.dataset.busy;
     late.textContent = "";
@@ -174,7 +179,6 @@
   });
   if (/Mac|iP/.test(navigator.platform)) create.querySelector("kbd").textContent = "⌘ ↵";
 
-  // the browser may fill the form again after Back
   addEventListener("pageshow", () => {
     ready();
     paint();

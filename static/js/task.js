@@ -5,6 +5,7 @@
   const MOST_LINES = 5000;
   const DROP = 250;
   const WAITS = [1, 2, 4, 8, 10];
+  const SILENCE = 35000; // the server says something every 15 s at least
   const $ = (id) => document.getElementById(id);
   const live = $("live");
   const scroll = $("scroll");
@@ -19,10 +20,11 @@
   }
 
   // ---------- always ----------
-  document.querySelector("[data-copy]").addEventListener("click", async (event) => {
-    const { copy, copied } = event.currentTarget.dataset;
-    await navigator.clipboard.writeText(copy);
-    say(copied);
+  const copy = document.querySelector("[data-copy]");
+  copy.hidden = !navigator.clipboard; // there is none on plain HTTP
+  copy.addEventListener("click", () => {
+    const { copy: text, copied, failed } = copy.dataset;
+    navigator.clipboard.writeText(text).then(() => say(copied), () => say(failed));
   });
   const current = rows.querySelector("[aria-current]");
   const below = current ? current.offsetTop - rows.offsetTop : 0;
@@ -32,11 +34,12 @@
 
   // ---------- the stream ----------
   // The extension sees one source that never closes by itself: this one opens the next
-  // EventSource behind it, with the cursor of the last event in the URL.
+  // EventSource behind it, with the cursor of the last event in the URL, also when nothing comes.
   class Stream {
     constructor(url) {
       this.url = new URL(url, location.href);
-      this.listeners = new Map();
+      this.listeners = new Map(["hello", "beat"].map((type) => [type, new Set()]));
+      this.listeners.set("earlier", new Set([skip]));
       this.readyState = EventSource.CONNECTING;
       this.tries = 0;
       this.open();
@@ -44,23 +47,41 @@
 
     open() {
       clearTimeout(this.timer);
+      this.heard = performance.now();
       const source = new EventSource(this.url);
       this.source = source;
       for (const type of this.listeners.keys()) this.attach(type);
       source.onopen = (event) => {
+        this.heard = performance.now();
         this.readyState = EventSource.OPEN;
         connected(this);
         this.onopen?.(event);
       };
       source.onerror = () => {
-        source.close();
-        if (this.source !== source || this.readyState === EventSource.CLOSED) return;
-        this.readyState = EventSource.CONNECTING;
-        const wait = WAITS[Math.min(this.tries++, WAITS.length - 1)] * (0.85 + 0.3 * Math.random());
-        this.at = performance.now() + wait * 1000;
-        this.timer = setTimeout(() => this.open(), wait * 1000);
-        lost(this);
+        const refused = source.readyState === EventSource.CLOSED; // there was an answer
+        if (this.source === source) this.fail(refused);
       };
+    }
+
+    async fail(refused) {
+      this.source.close();
+      if (this.readyState === EventSource.CLOSED) return;
+      this.readyState = EventSource.CONNECTING;
+      const wait = WAITS[Math.min(this.tries++, WAITS.length - 1)] * (0.85 + 0.3 * Math.random());
+      this.at = performance.now() + wait * 1000;
+      this.timer = setTimeout(() => this.open(), wait * 1000);
+      lost(this);
+      if (!refused) return;
+      const { status } = await fetch(this.url, { method: "HEAD" }).catch(() => ({}));
+      const why = $(`gone-${status}`);
+      if (!why || this.readyState !== EventSource.CONNECTING) return;
+      this.close();
+      gone(why);
+    }
+
+    check() {
+      const open = this.source.readyState !== EventSource.CLOSED;
+      if (open && performance.now() - this.heard > SILENCE) this.fail(false);
     }
 
     attach(type) {
@@ -68,6 +89,7 @@
       source.addEventListener(type, (event) => {
         if (this.source !== source || this.readyState === EventSource.CLOSED) return;
         this.tries = 0;
+        this.heard = performance.now();
         for (const listener of [...this.listeners.get(type)]) listener.call(this, event);
         if (event.lastEventId) this.url.searchParams.set("after", event.lastEventId);
       });
@@ -93,6 +115,7 @@
 
     close() {
       this.readyState = EventSource.CLOSED;
+      this.at = 0;
       clearTimeout(this.timer);
       this.source.close();
     }
@@ -119,6 +142,12 @@
     state.className = "lost";
     tryNow.hidden = false;
     tick();
+  }
+
+  function gone(why) {
+    state.hidden = tryNow.hidden = true;
+    why.hidden = false;
+    say(why.textContent);
   }
 
   const waiting = (source) => Math.max(1, Math.ceil((source.at - performance.now()) / 1000));
@@ -199,6 +228,18 @@
 
   const summary = () => $("progress").querySelector(".stackbar").getAttribute("aria-label");
 
+  function tellEarlier(n) {
+    $("earlier").hidden = !n;
+    $("earlier").querySelector("b").textContent = number.format(n);
+  }
+
+  // The server passes over n lines; what is shown is older.
+  function skip(event) {
+    log.replaceChildren();
+    top = scroll.scrollTop;
+    tellEarlier(Number(event.data));
+  }
+
   function drop() {
     if (log.childElementCount <= MOST_LINES) return;
     const extra = log.childElementCount - MOST_LINES + DROP;
@@ -207,10 +248,7 @@
     range.setEndAfter(log.children[extra - 1]);
     const below = following || scroll.scrollHeight - scroll.scrollTop;
     range.deleteContents();
-    const earlier = $("earlier");
-    earlier.hidden = false;
-    earlier.querySelector("b").textContent =
-      number.format(Number(log.firstElementChild.id.slice(1)) - 1);
+    tellEarlier(Number(log.firstElementChild.id.slice(1)) - 1);
     if (!following) scroll.scrollTop = top = scroll.scrollHeight - below;
   }
 
@@ -268,6 +306,7 @@
   let beats = 0;
 
   function tick() {
+    stream?.check();
     if (stream?.at) state.textContent = words.lost.replace("{n}", waiting(stream));
     for (const place of document.querySelectorAll("[data-elapsed]")) {
       place.since ??= performance.now() - place.dataset.elapsed * 1000;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,16 @@ class Console:
         return done.stdout
 
 
+MEMBER = """
+from django.utils import timezone
+from commands.models import Team, User
+from commands.services import teams
+team = Team.objects.get_or_create(name={team!r})[0] if {team!r} else teams.first_team()
+user = User.objects.create_user({name!r}, password={password!r})
+teams.add_member(team=team, user=user, role={role!r})
+"""
+
+
 @pytest.fixture(scope="session")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     data = tmp_path_factory.mktemp("console") / "data"
@@ -93,16 +104,38 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+def sign_in(page: Page, username: str = "admin") -> None:
+    """Sign in on the sign-in page."""
+    page.goto("/sign-in/")
+    page.fill("[name=username]", username)
+    page.fill("[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url(re.compile("/(run|tasks)/$"))
+
+
+@pytest.fixture
+def member(console: Console) -> Callable[..., str]:
+    """Make somebody a member of the first team, or of another: ``member(role, team)``'s name."""
+
+    def add(role: str, team: str = "") -> str:
+        name = f"{role}-{secrets.token_hex(3)}"
+        code = MEMBER.format(team=team, name=name, password=PASSWORD, role=role)
+        console.manage("shell", "-c", code)
+        return name
+
+    return add
+
+
 @pytest.fixture
 def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open the console as somebody new: ``visit(signed_in=True, **options of the context)``.
+    """Open the console as somebody new: ``visit(username=..., **options of the context)``.
 
     At the end of the test no page may have met an error or broken the content policy.
     """
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
-    def open_page(*, signed_in: bool = True, **options: object) -> Page:
+    def open_page(*, signed_in: bool = True, username: str = "admin", **options: object) -> Page:
         context = browser.new_context(base_url=console.url, **options)
         contexts.append(context)
         page = context.new_page()
@@ -111,16 +144,13 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
             "console",
             lambda message: (
                 errors.append(message.text)
-                if message.type == "error" and not re.search("status of (404|422)", message.text)
+                if message.type == "error"
+                and not re.search("status of (40[134]|422|502)", message.text)
                 else None
             ),
         )
         if signed_in:
-            page.goto("/sign-in/")
-            page.fill("[name=username]", "admin")
-            page.fill("[name=password]", PASSWORD)
-            page.click("button[type=submit]")
-            page.wait_for_url("**/run/")
+            sign_in(page, username)
         return page
 
     yield open_page

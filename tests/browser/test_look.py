@@ -25,53 +25,71 @@ def tasks() -> dict[str, str]:
 
 def open_state(page: Page, state: str, tasks: dict[str, str]) -> None:
     """Bring ``page`` into one of the states below."""
-    if state == "sign-in":
-        page.goto("/sign-in/")
-    elif state == "sign-in refused":
-        page.goto("/sign-in/")
+    if state in ADDRESSES:
+        page.goto(ADDRESSES[state])
+    if state == "sign-in refused":
         page.fill("[name=username]", "admin")
         page.fill("[name=password]", "wrong")
         page.click("button[type=submit]")
         page.wait_for_selector("[role=alert]")
-    elif state == "form":
-        page.goto("/run/")
     elif state == "form with errors":
-        page.goto("/run/")
         page.fill("[name=timeout]", "abc")
         page.get_by_role("button", name="Create task").click()
         page.wait_for_selector("[role=alert]")
-    elif state == "running":
-        create(page, "echo a; sleep 20", instances=["demo-1", "demo-2"], name="Looks running")
-        page.wait_for_selector("#log .ln")
-    elif state == "failed":
+    elif state == "too old":
+        page.context.clear_cookies(name="csrftoken")
+        page.get_by_role("button", name="Create task").click()
+        expect(page.get_by_role("heading", name="This page is too old")).to_be_visible()
+    elif state == "onlooker":
+        expect(page.get_by_role("heading", name="You can't create tasks here")).to_be_visible()
+    elif state not in ADDRESSES:
+        open_task(page, state, tasks)
+
+
+def open_task(page: Page, state: str, tasks: dict[str, str]) -> None:
+    """Bring ``page`` into one of the states of a task."""
+    if state == "failed":
         if state not in tasks:
             tasks[state] = create(
                 page, "echo a; echo b >&2; exit 3", instances=["demo-3"], name="Looks failed"
             )
             expect(page).to_have_title(re.compile("^Failed:"), timeout=30_000)
         page.goto(tasks[state])
-    elif state == "list":
-        page.goto("/tasks/")
-    else:
-        page.goto("/tasks/t-nowhere/")
+        return
+    create(page, "echo a; sleep 20", instances=["demo-1", "demo-2"], name="Looks running")
+    page.wait_for_selector("#log .ln")
+    if state == "signed out":
+        page.route(re.compile("/events"), lambda route: route.fulfill(status=401))
+        page.reload()
+        page.wait_for_selector("#gone-401")
 
 
-STATES = [
-    "sign-in",
-    "sign-in refused",
-    "form",
-    "form with errors",
-    "running",
-    "failed",
-    "list",
-    "missing",
-]
+ADDRESSES = {
+    "sign-in": "/sign-in/",
+    "sign-in refused": "/sign-in/",
+    "form": "/run/",
+    "form with errors": "/run/",
+    "too old": "/run/",
+    "onlooker": "/run/",
+    "list": "/tasks/",
+    "missing": "/tasks/t-nowhere/",
+}
+TASK_STATES = ["running", "signed out", "failed"]
+STATES = [*ADDRESSES, *TASK_STATES]
+
+
+@pytest.fixture
+def who(state, member) -> dict[str, object]:
+    """Who looks at ``state``, as options of ``visit``."""
+    if state == "onlooker":
+        return {"username": member("viewer")}
+    return {"signed_in": not state.startswith("sign-in")}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_no_accessibility_violation(visit, tasks, state, scheme):
-    page = visit(signed_in=not state.startswith("sign-in"), color_scheme=scheme)
+def test_no_accessibility_violation(visit, tasks, who, state, scheme):
+    page = visit(**who, color_scheme=scheme)
     open_state(page, state, tasks)
     results = Axe().run(page, options=RULES)
     assert results.violations_count == 0, results.generate_report()
@@ -79,10 +97,8 @@ def test_no_accessibility_violation(visit, tasks, state, scheme):
 
 @pytest.mark.parametrize("width", [390, 320])
 @pytest.mark.parametrize("state", STATES)
-def test_no_sideways_scroll_on_a_phone(visit, tasks, state, width):
-    page = visit(
-        signed_in=not state.startswith("sign-in"), viewport={"width": width, "height": 844}
-    )
+def test_no_sideways_scroll_on_a_phone(visit, tasks, who, state, width):
+    page = visit(**who, viewport={"width": width, "height": 844})
     open_state(page, state, tasks)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -1,0 +1,226 @@
+"""The task page's stream where networks and sessions fail, and its copy button."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, Request, Route, expect
+
+from tests.browser.conftest import ROOT
+from tests.browser.test_journey import create, lines
+
+EVENTS = re.compile("/events\\?")
+MOST_JS_BYTES = 12 * 1024
+LINE = (
+    '<div class="ln" id="L{0}"><span class="n">{0}</span><time></time>'
+    '<span class="tx">{1}</span></div>'
+)
+
+COUNT_BEATS = """
+window.EventSource = class extends EventSource {
+  constructor(url) {
+    super(url);
+    let beats = 0;
+    this.addEventListener("beat", () => document.documentElement.dataset.beats = ++beats);
+  }
+};
+"""
+
+
+def task_of(page: Page, seconds: int = 60) -> str:
+    url = create(page, f"echo a; sleep {seconds}; echo z", instances=["demo-1"], name="Stream")
+    page.wait_for_selector("#log .ln")
+    return url
+
+
+def event(name: str, data: str, cursor: str = "") -> str:
+    return (f"id: {cursor}\n" if cursor else "") + f"event: {name}\ndata: {data}\n\n"
+
+
+def answer(route: Route, *events: str) -> None:
+    """Answer with a stream of ``events`` that is cut after them."""
+    route.fulfill(content_type="text/event-stream", body="".join(events))
+
+
+def watch_requests(page: Page) -> list[Request]:
+    seen: list[Request] = []
+    page.on("request", lambda request: EVENTS.search(request.url) and seen.append(request))
+    return seen
+
+
+def test_a_connection_that_says_nothing_is_given_up_for_another(visit):
+    page = visit()
+    page.clock.install()
+    asked = watch_requests(page)
+    create(page, "echo a; sleep 6; echo b; sleep 30", instances=["demo-1"], name="Half-open")
+    page.wait_for_selector("#log .ln")
+    state = page.locator("#link-state")
+    expect(state).to_have_text("Live")
+    assert len(asked) == 1
+    page.clock.fast_forward(30_000)
+    page.wait_for_timeout(200)
+    assert len(asked) == 1
+    page.clock.fast_forward(8_000)
+    expect(state).to_contain_text("Connection lost")
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+    page.clock.run_for(3_000)
+    expect(state).to_have_text("Live")
+    assert len(asked) == 2
+    assert "after=" in asked[1].url
+    expect(page.locator("#log .ln")).to_have_count(2, timeout=15_000)
+    assert lines(page) == ["a", "b"]
+
+
+def test_a_connection_that_never_opens_is_given_up_too(visit):
+    page = visit()
+    url = task_of(page)
+    page.clock.install()
+    page.route(EVENTS, lambda _: None)  # never answered
+    page.goto(url)
+    page.wait_for_timeout(300)
+    page.clock.fast_forward(36_000)
+    expect(page.locator("#link-state")).to_contain_text("Connection lost")
+    page.unroute(EVENTS)
+    page.clock.run_for(3_000)
+    expect(page.locator("#link-state")).to_have_text("Live")
+
+
+def test_a_beat_counts_as_a_sign_of_life(visit):
+    page = visit()
+    page.clock.install()
+    page.add_init_script(COUNT_BEATS)
+    asked = watch_requests(page)
+    task_of(page)
+    for beats in "123":
+        page.clock.fast_forward(18_000)
+        heard = re.compile(f"^[{beats}-9]$")
+        expect(page.locator("html")).to_have_attribute("data-beats", heard, timeout=16_000)
+    page.clock.run_for(1_000)
+    expect(page.locator("#link-state")).to_have_text("Live")
+    assert len(asked) == 1
+
+
+def test_somebody_signed_out_is_told_and_nothing_is_tried_again(visit):
+    page = visit()
+    url = task_of(page)
+    page.clock.install()
+    page.goto(url)
+    state = page.locator("#link-state")
+    expect(state).to_have_text("Live")
+    page.context.clear_cookies(name="sessionid")
+    page.clock.fast_forward(36_000)
+    page.clock.run_for(3_000)
+    told = page.get_by_text("You've been signed out.")
+    expect(page.locator("#gone-401")).to_have_text(
+        "You've been signed out. Sign in in a new tab, then reload this page."
+    )
+    expect(told.first).to_be_visible()
+    expect(page.locator("#say")).to_contain_text("You've been signed out.")
+    expect(state).not_to_be_visible()
+    expect(page.get_by_role("button", name="Try now")).not_to_be_visible()
+    asked = watch_requests(page)
+    page.clock.run_for(60_000)
+    page.wait_for_timeout(300)
+    assert asked == []
+    assert lines(page) == ["a"]
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in in a new tab").click()
+    path = url.removeprefix(page.evaluate("location.origin"))
+    expect(opened.value).to_have_url(re.compile(re.escape("?next=" + path.replace("/", "%2F"))))
+    page.set_viewport_size({"width": 320, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_somebody_who_left_the_team_is_told(visit, member, console):
+    name = member("viewer")
+    url = task_of(visit())
+    page = visit(username=name)
+    page.clock.install()
+    page.goto(url)
+    expect(page.locator("#link-state")).to_have_text("Live")
+    leave = "from commands.models import Membership as M; "
+    console.manage("shell", "-c", f"{leave}M.objects.filter(user__username={name!r}).delete()")
+    page.clock.fast_forward(36_000)
+    page.clock.run_for(3_000)
+    expect(page.get_by_text("This task is no longer available.").first).to_be_visible()
+    asked = watch_requests(page)
+    page.clock.run_for(60_000)
+    page.wait_for_timeout(300)
+    assert asked == []
+
+
+def test_a_server_that_is_down_is_tried_again(visit):
+    page = visit()
+    url = task_of(page)
+    methods: list[str] = []
+
+    def down(route: Route) -> None:
+        methods.append(route.request.method)
+        if len(methods) > 4:
+            route.continue_()
+        else:
+            route.fulfill(status=404 if route.request.method == "GET" else 502)
+
+    page.route(EVENTS, down)
+    page.goto(url)
+    expect(page.locator("#link-state")).to_contain_text("Connection lost")
+    expect(page.locator("#link-state")).to_have_text("Live", timeout=15_000)
+    assert methods == ["GET", "HEAD", "GET", "HEAD", "GET"]
+    expect(page.locator("#gone-404")).not_to_be_visible()
+
+
+def test_lines_that_are_passed_over_leave_a_note(visit):
+    page = visit()
+    url = task_of(page)
+    uid = re.search("instance=([^&]+)", page.locator("#rows a").first.get_attribute("href") or "")
+    assert uid
+    asked: list[str] = []
+
+    def far_behind(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) > 1:
+            return  # never answered
+        rows = "".join(LINE.format(n, f"line {n}") for n in range(12346, 12400))
+        answer(
+            route,
+            event("hello", "", f"{uid[1]}:0"),
+            event("earlier", "12345", f"{uid[1]}:700"),
+            event("out", rows, f"{uid[1]}:701"),
+        )
+
+    page.route(EVENTS, far_behind)
+    page.goto(url)
+    earlier = page.locator("#earlier")
+    expect(earlier).to_be_visible()
+    expect(earlier).to_contain_text("Earlier lines not shown: 12,345.")
+    assert lines(page) == [f"line {n}" for n in range(12346, 12400)]
+    expect(page.locator("#line-count")).to_have_text("12,399 lines")
+    expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "true")
+    at_end = "s => s.scrollHeight - s.scrollTop - s.clientHeight < 4"
+    assert page.locator("#scroll").evaluate(at_end)
+    page.wait_for_timeout(2_000)
+    assert f"after={uid[1]}%3A701" in asked[1]
+
+
+def test_copying_the_id(visit):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    url = task_of(page, 1)
+    page.get_by_role("button", name="Copy task ID").click()
+    expect(page.locator("#say")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == url.split("/")[-2]
+
+
+def test_without_a_clipboard_there_is_no_button_to_copy(visit):
+    page = visit()
+    page.add_init_script("delete Navigator.prototype.clipboard")  # as on plain HTTP
+    task_of(page, 1)
+    assert page.evaluate("navigator.clipboard === undefined")
+    expect(page.get_by_role("button", name="Copy task ID")).to_have_count(0)
+    expect(page.locator("[data-copy]")).to_be_hidden()
+    expect(page).to_have_title(re.compile("^Succeeded:"), timeout=30_000)
+
+
+def test_scripts_are_small():
+    sizes = {path.name: path.stat().st_size for path in Path(ROOT, "static", "js").glob("*.js")}
+    assert max(sizes.values()) <= MOST_JS_BYTES, sizes
