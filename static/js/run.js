@@ -164,6 +164,7 @@
     // a sign-in in another tab has changed the token since this page was made
     const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
     if (token) form.elements.csrfmiddlewaretoken.value = token[1];
+    if (event.submitter?.name === "action") return; // asks for more fields, creates nothing
     create.setAttribute("aria-disabled", "true");
     word.textContent = create.dataset.busy;
     late.textContent = "";
