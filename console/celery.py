@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+try:
+    settings.INSTALLED_APPS  # noqa: B018 - reads the settings, now
+except ImproperlyConfigured as error:
+    raise SystemExit(str(error)) from None
 
 app = Celery("console")
 app.config_from_object("django.conf:settings", namespace="CELERY")

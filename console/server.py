@@ -7,13 +7,20 @@ listening socket, as ``manage.py up`` does.
 from __future__ import annotations
 
 import argparse
-import os
+import logging
 import socket
+import sys
+import warnings
 from types import FrameType
 
 import uvicorn
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
-from console import asgi, streams
+try:
+    from console import asgi, streams
+except ImproperlyConfigured as error:
+    sys.exit(str(error))  # a setting is wrong: its sentence, without a traceback
 
 _GRACE = 2  # seconds for requests in progress
 _LONGEST_HEAD = 64 * 1024  # bytes of request line and headers
@@ -30,7 +37,7 @@ class Server(uvicorn.Server):
 
 def configuration(host: str, port: int) -> uvicorn.Config:
     """How the console is served. Proxies are believed only if FORWARDED_ALLOW_IPS names them."""
-    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "")
+    proxies: list[str] = settings.FORWARDED_ALLOW_IPS
     return uvicorn.Config(
         asgi.application,
         host=host,
@@ -48,6 +55,20 @@ def configuration(host: str, port: int) -> uvicorn.Config:
     )
 
 
+def quiet() -> None:
+    """Keep out of the log what is no news."""
+    # WhiteNoise hands files over as synchronous iterators, which are then read in a thread. They
+    # are small, so that is right.
+    warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
+    # Anybody can ask for a wrong host, again and again. One line says it all.
+    logging.getLogger("django.security.DisallowedHost").addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
+
+
 def main() -> None:
     """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m console.server", description=__doc__)
@@ -55,6 +76,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--fd", type=int, help="use this listening socket instead")
     options = parser.parse_args()
+    if not 0 <= options.port <= 65_535:
+        parser.error(f"--port must be from 0 to 65535, not {options.port}")
+    quiet()
     given = None if options.fd is None else [socket.socket(fileno=options.fd)]
     Server(configuration(options.host, options.port)).run(sockets=given)
 

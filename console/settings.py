@@ -23,8 +23,10 @@ CONSOLE_ENCRYPTION_KEYS = environment.encryption_keys("CONSOLE_ENCRYPTION_KEYS",
 # --- web -------------------------------------------------------------------------------
 
 DEBUG = environment.flag("DEBUG", False)
-ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS = environment.names("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS", [])
+FORWARDED_ALLOW_IPS = environment.addresses("FORWARDED_ALLOW_IPS", [])
+"""Proxies whose headers are believed."""
 SECURE = environment.flag("CONSOLE_SECURE", False)
 """Whether the console is served over HTTPS only (behind a proxy that ends TLS)."""
 
@@ -119,9 +121,8 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE else Non
 
 # --- data ------------------------------------------------------------------------------
 
-DATABASES = {
-    "default": environment.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
-}
+DATABASES = {"default": environment.database("DATABASE_URL", DATA_DIR / "db.sqlite3")}
+_most_connections = environment.number("CONSOLE_DB_POOL", 3, least=1)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     _options = {
         # IMMEDIATE takes the write lock at BEGIN: readers that turn into writers never collide.
@@ -131,9 +132,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     # A pool bounds the connections of a process, whatever its number of threads.
-    _options = {
-        "pool": {"min_size": 0, "max_size": environment.number("CONSOLE_DB_POOL", 3, least=1)}
-    }
+    _options = {"pool": {"min_size": 0, "max_size": _most_connections}}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["OPTIONS"] = {**DATABASES["default"].get("OPTIONS", {}), **_options}
 
@@ -181,12 +180,15 @@ USE_TZ = True
 USE_THOUSAND_SEPARATOR = True
 TIME_ZONE = environment.time_zone("TIME_ZONE", "UTC")
 
+LOG_LEVEL = environment.one_of(
+    "LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "WARNING"
+)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "WARNING").upper()},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # paramiko logs each handshake and each refused sign-in; the console says what matters.
     "loggers": {"paramiko": {"level": "CRITICAL"}},
 }

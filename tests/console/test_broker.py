@@ -52,6 +52,12 @@ def test_a_long_path_gets_a_private_folder(tmp_path):
         socket.parent.rmdir()
 
 
+def test_a_long_path_does_not_open_the_data_directory(tmp_path):
+    root = tmp_path / ("long" * 30)
+    broker.socket_path(root).parent.rmdir()
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
 def test_a_folder_that_others_can_enter_is_not_used_again(tmp_path):
     root = data_dir(tmp_path / ("long" * 30))
     first = broker.socket_path(root).parent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
@@ -17,11 +19,21 @@ import pytest
 
 from console import demo
 
+# As under nohup, in the background of a script, and with the console's own umask.
+UNUSUAL = """
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.umask(0o077)
+os.execv(sys.executable, [sys.executable, "-m", "console.demo", "--data", sys.argv[1]])
+"""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("demo") / "data"
-    with subprocess.Popen([sys.executable, "-m", "console.demo", "--data", str(root)]) as process:
+    with subprocess.Popen([sys.executable, "-c", UNUSUAL, str(root)]) as process:
         until((root / "demo" / "demo.json").exists)
         yield root
         process.kill()
@@ -98,6 +110,18 @@ def test_a_command_starts_in_a_home_without_the_consoles_environment(transport, 
     out, _, _ = run(transport, "pwd; env")
     assert out.splitlines()[0].decode() == str(data / "demo" / "demo-1" / "home")
     assert b"DJANGO" not in out
+
+
+def test_a_command_takes_signals_as_usual_whatever_the_console_inherited(transport):
+    out, _, _ = run(transport, "exec cat /proc/self/status")
+    ignored, blocked = (
+        int(re.search(rf"{name}:\s*([0-9a-f]+)".encode(), out)[1], 16)
+        for name in ("SigIgn", "SigBlk")
+    )
+    for number in signal.Signals:
+        assert not ignored >> (number - 1) & 1, number
+    assert blocked == 0
+    assert run(transport, "umask")[0] == b"0022\n"
 
 
 def test_many_quick_commands_on_one_connection(transport):

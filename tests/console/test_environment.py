@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -42,9 +46,16 @@ def test_numbers_names_paths_and_zones(given, tmp_path):
 
 def test_databases_and_brokers(given):
     given("postgres://me:secret@db.example:5433/console")
-    assert environment.database("VALUE", "")["HOST"] == "db.example"
+    assert environment.database("VALUE", Path("/x"))["HOST"] == "db.example"
+    given("sqlite:////tmp/some.db")
+    assert environment.database("VALUE", Path("/x"))["NAME"] == "/tmp/some.db"
+    given("")
+    assert environment.database("VALUE", Path("/a+b/%41"))["NAME"] == "/a+b/%41"
     given("amqp://guest@127.0.0.1//")
     assert environment.broker("VALUE", "").startswith("amqp://")
+    for url in ("redis://h", "rediss://:p@[::1]:6379/0", "redis+socket:///run/x.sock"):
+        given(url)
+        assert environment.broker("VALUE", "") == url
     assert redis_url("amqp://x") is None
     assert redis_url("redis+socket:///a/b.sock") == "unix:///a/b.sock"
     assert redis_url("rediss://h/0") == "rediss://h/0"
@@ -57,8 +68,25 @@ def test_databases_and_brokers(given):
         (lambda: environment.number("VALUE", 3, least=1), "0", "whole number from 1"),
         (lambda: environment.number("VALUE", 3), "many", "whole number"),
         (lambda: environment.time_zone("VALUE", "UTC"), "Mars/Base", "IANA time zone"),
-        (lambda: environment.database("VALUE", ""), "mysql://x", "postgres://"),
+        (lambda: environment.number("VALUE", 3), "9" * 5000, "whole number"),
+        (lambda: environment.directory("VALUE", Path()), "~nobody-of-that-name/x", "directory"),
+        (lambda: environment.hosts("VALUE", []), "https://a.example", "without http://"),
+        (lambda: environment.hosts("VALUE", []), "a.example,b.example:8000", "without a port"),
+        (lambda: environment.hosts("VALUE", []), "[::1]:8000", "without a port"),
+        (lambda: environment.origins("VALUE", []), "a.example", "origins"),
+        (lambda: environment.origins("VALUE", []), "https://a.example/path", "origins"),
+        (lambda: environment.addresses("VALUE", []), "127.0.0.1,proxy", "networks.*'proxy'"),
+        (lambda: environment.one_of("VALUE", ["A", "B"], "A"), "c", "one of A, B"),
+        (lambda: environment.database("VALUE", Path()), "mysql://x", "postgres://"),
+        (lambda: environment.database("VALUE", Path()), "postgres://u@h:port/x", "an address"),
+        (lambda: environment.database("VALUE", Path()), "postgres://u@h/", "an address"),
+        (lambda: environment.database("VALUE", Path()), "sqlite://", "absolute path"),
+        (lambda: environment.database("VALUE", Path()), "sqlite:///x.db", "absolute path"),
         (lambda: environment.broker("VALUE", ""), "kafka://x", "Redis, Valkey or RabbitMQ"),
+        (lambda: environment.broker("VALUE", ""), "memory://", "Redis, Valkey or RabbitMQ"),
+        (lambda: environment.broker("VALUE", ""), "redis://h/queue", "Redis, Valkey"),
+        (lambda: environment.broker("VALUE", ""), "redis+socket://", "Redis, Valkey"),
+        (lambda: environment.broker("VALUE", ""), "amqp://h:port//", "Redis, Valkey"),
         (lambda: environment.secret_key("VALUE", None), "short", "at least 32"),
         (lambda: environment.encryption_keys("VALUE", None), "nonsense", "newest first"),
     ],
@@ -69,10 +97,52 @@ def test_wrong_values_are_said_in_a_sentence(given, reader, value, sentence):
         reader()
 
 
+def test_lists_of_names_and_addresses(given):
+    given("console.example,.below.example,*,[::1],127.0.0.1")
+    assert len(environment.hosts("VALUE", [])) == 5
+    given("https://console.example:8443, http://x")
+    assert environment.origins("VALUE", []) == ["https://console.example:8443", "http://x"]
+    given("127.0.0.1,10.0.0.0/8,fd00::/8,*")
+    assert len(environment.addresses("VALUE", [])) == 4
+    given("b")
+    assert environment.one_of("VALUE", ["A", "B"], "A") == "B"
+
+
+def test_a_package_that_is_missing_is_named(given, monkeypatch):
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    given("postgres://u:p@h/x")
+    with pytest.raises(ImproperlyConfigured, match=r"pip install -e '\.\[production\]'"):
+        environment.database("VALUE", Path())
+
+
+def test_a_variable_that_is_taken_is_gone():
+    look = (
+        "import os\n"
+        "from console import environment\n"
+        "assert environment.taken('VALUE') == 'pass word'\n"
+        "assert environment.taken('VALUE') == ''\n"
+        "assert 'VALUE' not in os.environ\n"
+        "os.system('env')\n"
+        "print(open('/proc/self/environ').read())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env={**os.environ, "VALUE": "pass word", "OTHER": "stays"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pass word" not in done.stdout
+    assert done.stdout.count("OTHER=stays") == 2
+
+
 def test_keys_are_made_once_private_and_kept(given, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: environment.secret_key("VALUE", tmp_path / "k"), range(8)))
     assert len(made) == 1
+    root = tmp_path / "new"
+    environment.secret_key("VALUE", root / "keys")
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
     [path] = (tmp_path / "k").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert Fernet(environment.encryption_keys("VALUE", tmp_path / "k")[0])

@@ -71,6 +71,23 @@ def test_starts_a_killed_child_again(make, said, tmp_path):
     assert guardian.find(supervisor.cookie) == []
 
 
+def test_a_child_inherits_the_environment_only_if_it_is_trusted(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "secret")
+    monkeypatch.setenv("LC_TIME", "C")
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    show = ["/bin/sh", "-c", "env; exec sleep 600"]
+    logs = [tmp_path / "stranger.log", tmp_path / "friend.log"]
+    with make() as supervisor:
+        supervisor.start(Child("stranger", show, {"OWN": "given"}))
+        supervisor.start(Child("friend", show, trusted=True))
+        until(lambda: all("PATH=" in log.read_text() for log in logs))
+        until(lambda: all(guardian.COOKIE in log.read_text() for log in logs))
+    stranger, friend = (log.read_text().splitlines() for log in logs)
+    assert {"OWN=given", "LC_TIME=C", "TZ=Asia/Shanghai"} < set(stranger)
+    assert "SOME_TOKEN=secret" not in stranger
+    assert "SOME_TOKEN=secret" in friend
+
+
 def test_the_delay_doubles_and_the_log_is_quoted(make, said):
     with make() as supervisor:
         supervisor.start(Child("bad", [sys.executable, "-S", "-c", "raise SystemExit('no luck')"]))
