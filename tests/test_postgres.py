@@ -24,7 +24,8 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_everything_that_touches_rows_also_passes_on_postgresql(database_url: str) -> None:
-    environment = {**os.environ, "DATABASE_URL": database_url}
+    # Tests are web server, several workers and onlooker in one process: the pool of one is small.
+    environment = {**os.environ, "DATABASE_URL": database_url, "CONSOLE_DB_POOL": "12"}
     environment.pop("CONSOLE_TEST_DATA", None)
     environment.pop("PYTEST_ADDOPTS", None)
     done = subprocess.run(
