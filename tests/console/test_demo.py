@@ -36,7 +36,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with subprocess.Popen([sys.executable, "-c", UNUSUAL, str(root)]) as process:
         until((root / "demo" / "demo.json").exists)
         yield root
-        process.kill()
+        process.terminate()  # by the signal that `up` sends, so that it ends as it does there
+        assert process.wait(30) in (0, -signal.SIGTERM)
 
 
 @pytest.fixture
