@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from commands.errors import Invalid
 from commands.rules import limits
+from commands.rules.text import REORDERING, UNSEEN
 
 
 class CommandType(StrEnum):
@@ -28,6 +29,15 @@ class OsType(StrEnum):
     WINDOWS = "windows"
 
 
+class Termination(StrEnum):
+    """What a timeout or a stop ends, in Cloud Assistant's words."""
+
+    PROCESS = "Process"
+    """The script's own process; what it started may go on."""
+    PROCESS_TREE = "ProcessTree"
+    """The script and everything it started."""
+
+
 RUNS_ON = {
     CommandType.SHELL: OsType.LINUX,
     CommandType.BAT: OsType.WINDOWS,
@@ -36,7 +46,8 @@ RUNS_ON = {
 """Which operating system each kind of script needs."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 
 
 def encoded_size(content: str) -> int:
@@ -65,6 +76,14 @@ def check_content(content: str) -> str:
             field="content",
             code="CmdContent.IllegalCharacter",
         )
+    if found := REORDERING.search(text):
+        line = text[: found.start()].count("\n") + 1
+        raise Invalid(
+            f"Command has an invisible character on line {line} (U+{ord(found[0]):04X}), which "
+            "makes it read differently from what runs. Remove it.",
+            field="content",
+            code="CmdContent.IllegalCharacter",
+        )
     check_size(text)
     return text
 
@@ -86,6 +105,55 @@ def check_name(name: str) -> str:
     return _check_line(name, field="name", what="Command name", most=limits.NAME_CHARS)
 
 
+def check_description(description: str) -> str:
+    """The description without white space around it; may be empty and have several lines."""
+    _refuse_undecodable(description, field="description", what="Description")
+    text = description.replace("\r\n", "\n").strip()
+    if _CONTROL.search(text) or REORDERING.search(text):
+        raise Invalid(
+            "Description can't contain control characters or ones that change how it reads.",
+            field="description",
+            code="InvalidParameterCharacter.description",
+        )
+    if len(text) > limits.DESCRIPTION_CHARS:
+        raise Invalid(
+            f"Description must be {limits.DESCRIPTION_CHARS} characters or fewer.",
+            field="description",
+            code="ExceedLimit",
+        )
+    return text
+
+
+def check_termination(value: str) -> Termination:
+    """What a timeout or a stop ends."""
+    try:
+        return Termination(value)
+    except ValueError:
+        raise Invalid(
+            "Choose what a stop ends.", field="termination", code="InvalidParameter.TerminationMode"
+        ) from None
+
+
+def check_run_as(user: str, command_type: CommandType) -> str:
+    """The user that the script runs as; "" for the one the console signs in as."""
+    if not user.strip():
+        return ""
+    name = _check_line(user, field="run_as", what="User", most=limits.RUN_AS_CHARS)
+    if RUNS_ON[command_type] is OsType.WINDOWS:
+        raise Invalid(
+            "Bat and PowerShell run as the user that the console signs in as. Leave this empty.",
+            field="run_as",
+            code="InvalidParameter.Username",
+        )
+    if not _USER.fullmatch(name):
+        raise Invalid(
+            "A user's name begins with a letter or _ and has letters, digits, and . _ - only.",
+            field="run_as",
+            code="InvalidParameter.Username",
+        )
+    return name
+
+
 def check_workdir(workdir: str, command_type: CommandType) -> str:
     """The execution path, ``""`` for the default; absolute in the way of the type's system."""
     if not workdir.strip():
@@ -105,7 +173,10 @@ def check_workdir(workdir: str, command_type: CommandType) -> str:
 
 
 def check_timeout(value: str | int) -> tuple[int, int]:
-    """``(timeout, asked)`` in seconds: numbers below the minimum are raised, not refused."""
+    """``(timeout, asked)`` in seconds: numbers below the minimum are raised, not refused.
+
+    ``asked`` is at least ``TIMEOUT_ASKED_MIN``, so that it can be stored.
+    """
     text = str(value).strip() or str(limits.TIMEOUT_DEFAULT)
     if not _WHOLE_NUMBER.fullmatch(text):
         raise Invalid(
@@ -118,7 +189,7 @@ def check_timeout(value: str | int) -> tuple[int, int]:
             field="timeout",
             code="InvalidTimeout.ExceedLimit",
         )
-    return max(asked, limits.TIMEOUT_MIN), asked
+    return max(asked, limits.TIMEOUT_MIN), max(asked, limits.TIMEOUT_ASKED_MIN)
 
 
 def check_client_token(token: str) -> str:
@@ -140,6 +211,12 @@ def _check_line(value: str, *, field: str, what: str, most: int) -> str:
     if _CONTROL.search(text) or "\n" in text or "\t" in text:
         raise Invalid(
             f"{what} can't contain line breaks or control characters.",
+            field=field,
+            code=f"InvalidParameterCharacter.{field}",
+        )
+    if UNSEEN.search(text):
+        raise Invalid(
+            f"{what} has an invisible character that changes how it reads. Remove it.",
             field=field,
             code=f"InvalidParameterCharacter.{field}",
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from commands.errors import Invalid
 from commands.rules import limits
-from commands.rules.parameters import PLACEHOLDER
+from commands.rules.grammar import PLACEHOLDER
 
 _SCRIPT = "\0"  # stands for the script's path in stored words; launchers hold no NUL themselves
 _SCRIPT_FILE_NAME = re.compile(
@@ -117,8 +117,10 @@ def _check_program(words: tuple[str, ...]) -> tuple[str, ...]:
             "Write @@ for a program whose name begins with @.",
             "InvalidParameter.Launcher",
         )
-    if not program:
-        raise _invalid("A launcher begins with a program.", "InvalidParameter.Launcher")
+    if not program or _SCRIPT in program:
+        raise _invalid(
+            "A launcher begins with a program, not with the script.", "InvalidParameter.Launcher"
+        )
     return words
 
 

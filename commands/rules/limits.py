@@ -29,6 +29,9 @@ TIMEOUT_MIN: Final = 10
 TIMEOUT_MAX: Final = 86_400
 """Longest timeout in seconds, one day (ours; a sister service's limit)."""
 
+TIMEOUT_ASKED_MIN: Final = -(10**12)
+"""Smallest timeout that is kept as it was asked for (ours; it only has to be told)."""
+
 INSTANCES_PER_TASK: Final = 50
 """Most instances of one task (procedure)."""
 
@@ -55,6 +58,21 @@ PARAMETER_PATTERN_VALUE_CHARS: Final = 256
 
 PARAMETER_PATTERN_WAYS: Final = 20_000_000
 """Most ways in which a pattern may match, an upper bound of its steps (ours; under a second)."""
+
+RUN_AS_CHARS: Final = 32
+"""Most characters of the user that a script runs as (ours; what Linux's user tools take)."""
+
+TAG_FILTERS: Final = 20
+"""Most tags that instances are filtered by at once (ours)."""
+
+PROBLEMS: Final = 20
+"""Most problems of one script that are told at once (ours)."""
+
+FORM_CONTENT_CHARS: Final = 65_536
+"""Longest script that a form looks for parameters in (ours; far above what may run)."""
+
+SYSTEM_CHARS: Final = 80
+"""Characters of an operating system's name that are kept (ours)."""
 
 LAUNCHER_BYTES: Final = 1024
 """Most bytes of a launcher (reference: 1 KB)."""
@@ -85,3 +103,6 @@ SAVED_COMMANDS_MAX: Final = 50_000
 
 TASKS_PER_DAY: Final = 5_000
 """Tasks of a team in a region and day unless its quota says otherwise (procedure)."""
+
+SEARCH_WORDS: Final = 10
+"""Words of a search that are looked for; further ones are ignored (ours; bounds the query)."""

@@ -115,6 +115,11 @@ class Usage:
         return max(0, self.limit - self.used)
 
     @property
+    def next(self) -> int:
+        """How much is used after one more."""
+        return self.used + 1
+
+    @property
     def share(self) -> float:
         """The used part, from 0 to 1; use above a limit that was lowered is 1 too."""
         return min(1.0, self.used / self.limit)

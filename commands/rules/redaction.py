@@ -23,7 +23,7 @@ HIDDEN: Final = "••••••"
 
 
 def forms(value: str) -> frozenset[bytes]:
-    """The byte strings as which output commonly shows ``value``; give them to a ``Masker``.
+    """The byte strings as which output commonly shows ``value``; make ``Secrets`` of them.
 
     These are its UTF-8 bytes, with and without white space around them; what stands between
     the quotes of its JSON string, ASCII-only or not; its URL encodings; and what stands between
@@ -43,19 +43,31 @@ def forms(value: str) -> frozenset[bytes]:
     return frozenset(_usable(text.encode(errors="surrogatepass") for text in spellings))
 
 
-def mask_text(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with ``HIDDEN`` in place of every stretch that consists of ``secrets``.
+class Secrets:
+    """Byte strings to hide, prepared once, to be looked for again and again.
 
-    For scripts and messages shown to people. Secrets are found in all their ``forms``, and
-    those that overlap become one mark.
+    Those below ``limits.SECRET_BYTES_MIN`` bytes are ignored.
     """
-    data = text.encode(errors="surrogatepass")
-    needles = [_Needle(form) for form in frozenset().union(*map(forms, secrets))]
-    parts, position = [], 0
-    for start, end in _merged(data, needles):
-        parts += [data[position:start], HIDDEN.encode()]
-        position = end
-    return b"".join([*parts, data[position:]]).decode(errors="surrogatepass")
+
+    def __init__(self, values: Iterable[bytes]) -> None:
+        self._needles = [_Needle(value) for value in sorted(_usable(values))]
+
+    def stretches(self, data: bytes) -> list[tuple[int, int]]:
+        """Start and end of what to hide in ``data``, in order; what overlaps is one stretch."""
+        return _merged(sorted(found for one in self._needles for found in one.stretches(data)))
+
+    def open_from(self, data: bytes) -> int:
+        """Where the longest tail of ``data`` begins that could begin one of them."""
+        return min((needle.open_from(data) for needle in self._needles), default=len(data))
+
+    def hide_in(self, text: str) -> str:
+        """``text`` with ``HIDDEN`` in place of every stretch that consists of them."""
+        data = text.encode(errors="surrogatepass")
+        parts, position = [], 0
+        for start, end in self.stretches(data):
+            parts += [data[position:start], HIDDEN.encode()]
+            position = end
+        return b"".join([*parts, data[position:]]).decode(errors="surrogatepass")
 
 
 class Masker:
@@ -63,13 +75,24 @@ class Masker:
 
     Every occurrence of every secret is masked, overlapping and nested ones too, wherever the
     chunks are cut. Output has the length of the input; the result does not depend on the
-    chunks. Secrets below ``limits.SECRET_BYTES_MIN`` bytes are ignored. One object per stream.
+    chunks. One object per stream; a copy of it is independent.
+
+    Another object can go on behind the bytes that one has released: after ``skip`` with the
+    ``masked`` of that one, fed with the same stream from there.
     """
 
-    def __init__(self, secrets: Iterable[bytes]) -> None:
-        self._needles = [_Needle(secret) for secret in sorted(_usable(secrets))]
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._tail = b""
-        self._masked = 0  # so many bytes at the start of the tail belong to a masked secret
+        self._masked = 0
+
+    @property
+    def masked(self) -> int:
+        """So many bytes after the released ones belong to a secret that was masked up to there.
+
+        As long as the longest secret at most; they may not have been fed yet.
+        """
+        return self._masked
 
     @property
     def held(self) -> int:
@@ -82,8 +105,14 @@ class Masker:
     def feed(self, data: bytes) -> bytes:
         """The masked bytes that are safe to release after ``data`` arrived; may be empty."""
         seen = self._tail + data
-        until = min((needle.open_from(seen) for needle in self._needles), default=len(seen))
-        return self._release(seen, until)
+        return self._release(seen, self._secrets.open_from(seen))
+
+    def skip(self, size: int, masked: int) -> None:
+        """Go on behind ``size`` bytes that another object released, which had ``masked`` then.
+
+        They are the next ones: first those held here, then such as were never fed here.
+        """
+        self._tail, self._masked = self._tail[size:], masked
 
     def finish(self) -> bytes:
         """The bytes still held, masked where a secret ended among them. Ends the stream."""
@@ -91,9 +120,10 @@ class Masker:
 
     def _release(self, seen: bytes, until: int) -> bytes:
         masked = bytearray(seen)
-        masked[: self._masked] = b"*" * self._masked
+        covered = min(self._masked, len(seen))
+        masked[:covered] = b"*" * covered
         reach = self._masked
-        for start, end in _merged(seen, self._needles):
+        for start, end in self._secrets.stretches(seen):
             if start >= until:
                 break
             masked[start:end] = b"*" * (end - start)
@@ -152,10 +182,9 @@ def _period(secret: bytes) -> int:
     return len(secret) - border
 
 
-def _merged(data: bytes, needles: Iterable[_Needle]) -> list[tuple[int, int]]:
-    found = sorted(stretch for needle in needles for stretch in needle.stretches(data))
+def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
-    for start, end in found:
+    for start, end in stretches:
         if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:

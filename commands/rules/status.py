@@ -58,6 +58,7 @@ class ErrorCode(StrEnum):
     EXECUTION_EXCEPTION = "ExecutionException"
     EXECUTION_INTERRUPTED = "ExecutionInterrupted"
     DIRECTORY_NOT_EXISTS = "DirectoryNotExists"
+    ACCOUNT_NOT_EXISTS = "AccountNotExists"
     INSTANCE_NOT_EXISTS = "InstanceNotExists"
     COMMAND_NOT_APPLICABLE = "CommandNotApplicable"
     # The console's own: an agentless console meets causes that an agent never sees.
@@ -71,9 +72,12 @@ class ErrorCode(StrEnum):
     CREDENTIAL_UNUSABLE = "CredentialUnusable"
     NO_FREE_SESSION = "NoFreeSession"
     INTERPRETER_NOT_FOUND = "InterpreterNotFound"
+    LAUNCHER_NOT_FOUND = "LauncherNotFound"
+    RUN_AS_REFUSED = "RunAsRefused"
     STATE_DIRECTORY_UNUSABLE = "StateDirectoryUnusable"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
     NO_LONGER_ALLOWED = "NoLongerAllowed"
+    TASK_ALTERED = "TaskAltered"
 
 
 _RUN = RunStatus

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from commands.errors import Invalid
 from commands.rules import limits
+from commands.rules.text import UNSEEN
 
 _RESERVED = ("acs:", "aliyun")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|" + UNSEEN.pattern)
 
 
 def check_tags(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:

@@ -1,0 +1,235 @@
+"""What a command says of its parameters, and whether the values of one run keep to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from commands.errors import Invalid
+from commands.rules import limits
+from commands.rules.grammar import Parameter, check_value, readable, shortened
+from commands.rules.problems import raise_all
+from commands.rules.quoting import Insertion
+from commands.rules.text import REORDERING
+
+SENSITIVE_NAME: Final = (
+    r"token|secret|passw|passphrase|pwd|credential|(^|[_-])pass([_-]|$)|key(?!board|word)"
+)
+"""Part of names whose values are probably secret, in any case; for Python and JavaScript."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSchema:
+    """What a saved command says of one parameter. Make it with ``from_dict``, which checks.
+
+    ``default`` is for a value that is not given at all; a value given as ``""`` stays empty.
+    ``choices`` and ``pattern`` (the whole value must match it) are not asked of an empty value
+    of an optional parameter. A ``secret`` has no default: it would be kept in the open.
+    """
+
+    description: str = ""
+    default: str = ""
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    secret: bool = False
+    insertion: Insertion = Insertion.AS_TYPED
+
+    @classmethod
+    def from_dict(cls, data: object, *, field: str = "parameters") -> ParameterSchema:
+        """The schema that ``to_dict`` made, or a person wrote. Raises Invalid with ``field``."""
+        try:
+            schema = cls(**_members(data))
+            _check_schema(schema)
+        except Invalid as error:
+            raise Invalid(
+                error.message, field=field, code="InvalidParameter.ParameterDefinitions"
+            ) from None
+        return schema
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; members that are as usual are left out."""
+        plain: dict[str, Any] = {}
+        for name, usual in _USUAL.items():
+            value = getattr(self, name)
+            if value != usual:
+                plain[name] = list(value) if isinstance(value, tuple) else value
+        if "insertion" in plain:
+            plain["insertion"] = str(self.insertion)
+        return plain
+
+
+_USUAL: Final[Mapping[str, Any]] = {
+    member.name: member.default for member in fields(ParameterSchema)
+}
+
+
+def check_values(
+    parameters: Iterable[Parameter],
+    given: Mapping[str, object],
+    schema: Mapping[str, ParameterSchema],
+) -> dict[str, str]:
+    """The value of every parameter by key, defaults included, in the order of ``parameters``.
+
+    ``given`` goes by name in any case; ``schema`` by key. Raises Invalid with everything that
+    is wrong; the field of a wrong value is ``param-<key>``. No sentence repeats a value, which
+    may be secret.
+    """
+    known = {parameter.key: parameter for parameter in parameters}
+    values = _check_keys(known, given)
+    problems: list[tuple[str, str, str]] = []
+    for key, parameter in known.items():
+        rules = schema.get(key, ParameterSchema())
+        values.setdefault(key, rules.default)
+        try:
+            _check_against(rules, values[key], parameter.name)
+        except Invalid as error:
+            problems.append((f"param-{key}", error.message, error.code))
+    raise_all(problems)
+    return {key: values[key] for key in known}
+
+
+def looks_secret(name: str) -> bool:
+    """Whether hiding the value should be proposed for a parameter of this name."""
+    return re.search(SENSITIVE_NAME, name, re.IGNORECASE) is not None
+
+
+def _check_keys(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, str]:
+    def refuse(message: str, code: str) -> Invalid:
+        return Invalid(message, field="parameters", code=code)
+
+    if len(given) > limits.PARAMETERS:
+        raise refuse(
+            f"A command can have {limits.PARAMETERS} parameters. You gave {len(given)} values.",
+            "ParameterCount.ExceedLimit",
+        )
+    values: dict[str, str] = {}
+    for name, value in given.items():
+        key, shown = name.lower(), readable(name)
+        if not 0 < len(name) <= limits.PARAMETER_NAME_BYTES:
+            raise refuse(
+                f"A parameter's name has 1 to {limits.PARAMETER_NAME_BYTES} characters.",
+                "ParameterKey.ExceedLimit",
+            )
+        if key in values:
+            raise refuse(f"There are two values for {shown}.", "ParameterKey.Duplicate")
+        if key not in known:
+            raise refuse(f"The command has no parameter {shown}.", "Parameter.NotMatched")
+        if not isinstance(value, str):
+            raise refuse(f"The value of {shown} must be text.", "ParameterType.NotSupported")
+        values[key] = value
+    return values
+
+
+def _check_against(rules: ParameterSchema, value: str, name: str) -> None:
+    code = "InvalidParameter.Parameters"
+    check_value(value, name)
+    if REORDERING.search(value):
+        raise Invalid(
+            f"The value of {name} has an invisible character that makes it read differently from "
+            "what runs. Remove it.",
+            code="InvalidParameterCharset.Parameters",
+        )
+    if not value:
+        if rules.required:
+            raise Invalid(f"Enter a value for {name}.", code="Parameter.MissingValue")
+    elif rules.choices and value not in rules.choices:
+        raise Invalid(f"Choose a value for {name} from its list.", code=code)
+    elif rules.pattern and len(value) > limits.PARAMETER_PATTERN_VALUE_CHARS:
+        most = limits.PARAMETER_PATTERN_VALUE_CHARS
+        raise Invalid(f"The value of {name} must be {most} characters or fewer.", code=code)
+    elif rules.pattern and not re.fullmatch(rules.pattern, value):
+        raise Invalid(f"The value of {name} must match {rules.pattern}.", code=code)
+
+
+def _members(data: object) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise Invalid("A parameter is described by names and values.")
+    members: dict[str, Any] = {}
+    for name, value in data.items():
+        if name not in _USUAL:
+            raise Invalid(f"A parameter has no property {shortened(str(name))}.")
+        members[name] = _member(name, value)
+    return members
+
+
+def _member(name: str, value: object) -> object:
+    if name == "choices":
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise Invalid("The choices of a parameter must be a list of texts.")
+    if name == "insertion":
+        if value in tuple(Insertion):
+            return Insertion(str(value))
+        raise Invalid(f"A value is inserted {' or '.join(Insertion)}.")
+    if type(value) is not type(_USUAL[name]):
+        kind = "true or false" if isinstance(_USUAL[name], bool) else "text"
+        raise Invalid(f"The property {name} of a parameter must be {kind}.")
+    return value
+
+
+def _check_schema(schema: ParameterSchema) -> None:
+    if len(schema.description) > limits.DESCRIPTION_CHARS:
+        raise Invalid(f"Description must be {limits.DESCRIPTION_CHARS} characters or fewer.")
+    for text in (schema.description, schema.default, schema.pattern, *schema.choices):
+        check_value(text, "a parameter's property")
+        if REORDERING.search(text):
+            raise Invalid("A property has an invisible character that changes how it reads.")
+    if len(schema.choices) > limits.PARAMETER_CHOICES:
+        raise Invalid(f"Give {limits.PARAMETER_CHOICES} choices or fewer.")
+    if "" in schema.choices or len(set(schema.choices)) < len(schema.choices):
+        raise Invalid("Choices can't be empty, and each can be there only once.")
+    if schema.pattern:
+        _check_pattern(schema.pattern)
+    if schema.default:
+        if schema.secret:
+            raise Invalid("A hidden parameter can't have a default value.")
+        _check_against(schema, schema.default, "the default")
+
+
+_PATTERN_PART = re.compile(
+    r"""(?P<back>\\[1-9])|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<extension>\(\?(?!:))
+    |(?P<repeated>\)(?:[*+]|\{\d*,?\d*\}))
+    |\{(?P<from>\d*)(?P<comma>,?)(?P<to>\d*)\}|(?P<many>[*+])|(?P<maybe>\?)|(?P<or>\|)|.
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse patterns that don't compile or could take long.
+
+    Python's engine tries one way to match after the other. Without repeated groups, back
+    references and extensions, the ways are at most the product of what each quantifier and
+    alternative allows, values being short; the bound keeps a check below a second.
+    """
+    if len(pattern) > limits.PARAMETER_PATTERN_CHARS:
+        raise Invalid(f"Pattern must be {limits.PARAMETER_PATTERN_CHARS} characters or fewer.")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError):
+        raise Invalid("The pattern isn't a regular expression.") from None
+    ways = 1
+    for part in _PATTERN_PART.finditer(pattern):
+        if part["back"] or part["extension"] or part["repeated"]:
+            raise Invalid(
+                "The pattern can't have repeated groups, back references or (?…) extensions."
+            )
+        ways *= _ways(part)
+    if ways > limits.PARAMETER_PATTERN_WAYS:
+        raise Invalid(
+            "The pattern could take too long to check. Use fewer repeats and alternatives."
+        )
+
+
+def _ways(part: re.Match[str]) -> int:
+    most = limits.PARAMETER_PATTERN_VALUE_CHARS
+    if part["maybe"] or part["or"]:
+        return 2
+    if part["many"] or (part["comma"] and not part["to"]):
+        return most + 1
+    if part["comma"]:
+        return min(int(part["to"]), most) - min(int(part["from"] or 0), most) + 1
+    return 1
