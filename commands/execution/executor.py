@@ -6,6 +6,7 @@ detached there, writes into spool files in a directory of its run, and goes on w
 listens. Every operation is idempotent by ``run_id``, may be called by any worker process at
 any time, and blocks the calling thread; none touches the database.
 
+    probe ──> str                the instance answers and lets the console sign in
     start ──> Started            the script runs (or has run) on the instance, once
     follow ─> Finished           output from the given offsets on, then how it ended
     cancel ─> Cancelled          the process tree is ended; how many are left
@@ -16,20 +17,34 @@ nothing was started, ``ConnectionLost`` that the caller should attach again, ``R
 nobody can say how the run ended. Their codes are ``rules.status.ErrorCode`` values, and
 ``FOLLOW_LIMIT``; their sentences hold no control characters. Nothing else is ever raised,
 except what ``receive`` raises.
+
+A run may belong to another user of the instance than the one that the console signs in as
+(``run_as``). Then everything about it happens as that user: the script, its HOME, the directory
+of the run, following, ending, forgetting. Signed in as root, the console becomes that user with
+``runuser`` or ``su``; signed in as somebody else, with ``sudo``, which has to allow it without a
+password. The codes ACCOUNT_NOT_EXISTS and RUN_AS_REFUSED say that this did not work: as
+StartRefused from ``start``, where they tell nothing about an earlier ``start`` of the same run,
+and as ConnectFailed from the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
+
+from commands.rules.launcher import Launcher
 
 Stream = Literal["stdout", "stderr"]
 """Which of a script's two output streams some bytes came from."""
 
 FOLLOW_LIMIT = "FollowLimit"
 """Code of the ``ConnectionLost`` by which ``follow`` says that its ``limit`` is over."""
+
+ACCOUNT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", re.ASCII)
+"""What the name of a user in ``run_as`` must match as a whole: never an option, never an id."""
 
 
 class Ending(StrEnum):
@@ -67,6 +82,17 @@ class RunSpec:
     ``script`` is the exact bytes to execute; an interpreter line (``#!``) is honoured, else
     ``/bin/sh``. ``workdir`` empty means the home directory of the user. ``timeout`` and
     ``grace`` (between TERM and KILL) are seconds, counted on the instance.
+
+    ``launcher`` is the program that runs the script instead, and an interpreter line is not
+    looked at. Its words reach the program exactly as they are: no shell reads them. The first
+    one is a path, or is looked for in PATH there, and is not the script itself; the script's
+    file has the launcher's ``extension``.
+
+    ``run_as`` is the user that the script runs as and matches ``ACCOUNT_NAME``; "" is the user
+    that the console signs in as. A name of another form is refused as ACCOUNT_NOT_EXISTS.
+
+    ``whole_tree`` False: timeout and cancel end the script's own process only, and whatever it
+    started lives on if it likes. Nothing is then said about how many of those are left.
     """
 
     run_id: str
@@ -74,14 +100,21 @@ class RunSpec:
     workdir: str = ""
     timeout: int = 60
     grace: int = 3
+    launcher: Launcher | None = None
+    run_as: str = ""
+    whole_tree: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """How to find a started run again: its id and its directory's parent on the instance."""
+    """How to find a started run again: its id and its directory's parent on the instance.
+
+    ``run_as`` is that of its ``RunSpec``.
+    """
 
     run_id: str
     base: str
+    run_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +155,8 @@ class Finished:
     """How a script ended, and how many bytes each stream has in all.
 
     ``exit_code`` is None unless ``ending`` is EXIT. ``left`` is the number of processes of
-    the run still alive after the last KILL, or None where it was not verified.
+    the run still alive after the last KILL, or None where it was not verified. Without
+    ``whole_tree`` it is 1 where even the script's own process was, and None otherwise.
     """
 
     ending: Ending
@@ -141,6 +175,20 @@ class Cancelled:
 
 class Executor(Protocol):
     """Starts, follows, ends and forgets runs on instances. Safe for use by many threads."""
+
+    def probe(self, endpoint: Endpoint) -> str:
+        """Make sure that the instance answers and lets the console sign in; its system's name.
+
+        The name is what its makers call it ("Debian GNU/Linux 12 (bookworm)"), at most 80
+        characters without controls, or "" where it cannot be told. A connection that is open
+        and answers is proof enough, also where it has no session free. Otherwise one is made,
+        and kept as any other; being asked does not make it younger. Runs are not disturbed.
+        Returns or raises within the time that connecting may take, plus some seconds for an
+        open connection that turns out dead, or for the name.
+
+        Raises ConnectFailed; ConnectionLost once closed.
+        """
+        ...
 
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """Start the script, unless ``spec.run_id`` was ever started there before.

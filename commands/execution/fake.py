@@ -8,9 +8,10 @@ are a tiny language, a line each::
     sleep SECONDS
     exit CODE
 
-Comments, blank lines and ``PRELUDE`` are skipped; with ``PRELUDE`` in front the same text is a
-shell script. A script's whole course is computed when it starts and the clock decides how much
-of it has happened, so that ten thousand runs need no thread.
+Comments, blank lines and ``PRELUDE`` are skipped; with ``PRELUDE`` before it the same text is a
+shell script, which the launcher ``sh`` runs too. A script's whole course is computed when it
+starts and the clock decides how much of it has happened, so that ten thousand runs need no
+thread.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 
 from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import (
+    ACCOUNT_NAME,
     FOLLOW_LIMIT,
     Cancelled,
     Ending,
@@ -34,13 +36,19 @@ from commands.execution.executor import (
     Started,
     Stream,
 )
-from commands.execution.remote import interpreter_of
+from commands.execution.remote import interpreter_of, program_of
+from commands.rules.launcher import Launcher
 from commands.rules.status import ErrorCode
 
 PRELUDE = b"""say() { printf '%s\\n' "$*"; }
 err() { printf '%s\\n' "$*" >&2; }
 """
 BASE = "/fake/.command-console"
+SYSTEM = "Fake Linux 1"
+
+
+class _ClosedDoor(ConnectFailed):
+    """The console did not become the user of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class _Run:
     """One run: what will happen, and until when it does."""
 
     began: float
+    whole_tree: bool = True
     events: list[_Event] = field(default_factory=list)
     ends: float = 0.0
     ending: Ending = Ending.EXIT
@@ -68,6 +77,11 @@ class _Run:
         self.events = [event for event in self.events if event.at <= at]
         self.ends, self.ending, self.exit_code = at, ending, None
 
+    @property
+    def left(self) -> int | None:
+        """How many processes are left: none, or who ended it did not look."""
+        return 0 if self.whole_tree and self.ending is not Ending.EXIT else None
+
     def bytes_until(self, stream: Stream, at: float) -> bytes:
         """What has been written to ``stream`` after ``at`` seconds."""
         return b"".join(e.data for e in self.events if e.stream == stream and e.at <= at)
@@ -78,8 +92,8 @@ class _Run:
 
 
 def _plan(spec: RunSpec, began: float) -> _Run:
-    run, at = _Run(began), 0.0
-    for line in spec.script.removeprefix(PRELUDE).splitlines():
+    run, at = _Run(began, spec.whole_tree), 0.0
+    for line in spec.script.replace(PRELUDE, b"", 1).splitlines():
         word, _, rest = line.partition(b" ")
         if word == b"say":
             run.events.append(_Event(at, "stdout", rest + b"\n"))
@@ -120,7 +134,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Instance:
-    """What one endpoint remembers: runs, and the tombstones of acknowledged ones."""
+    """What one user of one endpoint remembers: runs, and tombstones of acknowledged ones."""
 
     runs: dict[str, _Run] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -129,33 +143,52 @@ class _Instance:
 class FakeExecutor:
     """See ``executor.Executor``.
 
-    ``missing`` are execution paths and interpreters that do not exist. ``started`` lists the
-    run ids that were really executed, in order; tests read it.
+    ``missing`` are execution paths, interpreters, launchers' programs and users that do not
+    exist; ``forbidden`` are users that the console may not become. ``started`` lists the run
+    ids that were really executed, in order, and ``specs`` what each was; tests read them.
     """
 
     def __init__(
         self,
-        missing: Collection[str] = ("/no/such/directory", "/no/such/interpreter"),
+        missing: Collection[str] = (
+            "/no/such/directory",
+            "/no/such/interpreter",
+            "no-such-program",
+            "no-such-user",
+        ),
         unreachable: Mapping[Endpoint, ErrorCode] | None = None,
+        forbidden: Collection[str] = (),
     ) -> None:
         self.started: list[str] = []
+        self.specs: dict[str, RunSpec] = {}
         self.unreachable = dict(unreachable or {})
         self._missing = missing
+        self._forbidden = forbidden
         self._changed = threading.Condition()
-        self._instances: dict[Endpoint, _Instance] = {}
+        self._instances: dict[tuple[Endpoint, str], _Instance] = {}
         self._breaks = 0
         self._calls: dict[str, list[_Call]] = {}
         self._closed = False
 
+    def probe(self, endpoint: Endpoint) -> str:
+        """See ``Executor.probe``."""
+        with self._changed:
+            self._reach(endpoint)
+        return SYSTEM
+
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """See ``Executor.start``."""
         with self._changed:
-            instance = self._reach(endpoint)
+            try:
+                instance = self._reach(endpoint, spec.run_as)
+            except _ClosedDoor as error:
+                raise StartRefused(error.message, code=error.code) from None
             fresh = spec.run_id not in instance.done and spec.run_id not in instance.runs
             if fresh:
                 self._check(spec)
                 instance.runs[spec.run_id] = _plan(spec, time.monotonic())
                 self.started.append(spec.run_id)
+                self.specs[spec.run_id] = spec
             return Started(BASE, fresh, "fake-boot", "fake-machine", endpoint.host)
 
     def follow(
@@ -203,7 +236,7 @@ class FakeExecutor:
                         run.exit_code,
                         at["stdout"],
                         at["stderr"],
-                        None if run.ending is Ending.EXIT else 0,
+                        run.left,
                     )
                 pause = call.wait_at_most(run.next_after(now) - now)
                 if not news:
@@ -215,7 +248,7 @@ class FakeExecutor:
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with self._changed:
-            instance = self._reach(endpoint)
+            instance = self._reach(endpoint, handle.run_as)
             if handle.run_id in instance.done:
                 return Cancelled(0)
             run = instance.runs.get(handle.run_id)
@@ -225,12 +258,12 @@ class FakeExecutor:
             elif time.monotonic() - run.began < run.ends:
                 run.stop(time.monotonic() - run.began, Ending.CANCEL)
             self._changed.notify_all()
-            return Cancelled(None if run.ending is Ending.EXIT else 0)
+            return Cancelled(run.left)
 
     def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
         """See ``Executor.acknowledge``."""
         with self._changed:
-            instance = self._reach(endpoint)
+            instance = self._reach(endpoint, handle.run_as)
             instance.done.add(handle.run_id)
             instance.runs.pop(handle.run_id, None)
             self._changed.notify_all()
@@ -257,28 +290,52 @@ class FakeExecutor:
     def lose(self, endpoint: Endpoint, run_id: str) -> None:
         """Let the instance lose the run: following it raises RunLost."""
         with self._changed:
-            self._instances[endpoint].runs[run_id].lost = True
+            account = self.specs[run_id].run_as or endpoint.user
+            self._instances[endpoint, account].runs[run_id].lost = True
             self._changed.notify_all()
 
-    def _reach(self, endpoint: Endpoint) -> _Instance:
+    def _reach(self, endpoint: Endpoint, run_as: str = "") -> _Instance:
         if self._closed:
             raise ConnectionLost("The console is shutting down.")
         if endpoint in self.unreachable:
             code = self.unreachable[endpoint]
             raise ConnectFailed(f"{endpoint.host} cannot be reached.", code=code)
-        return self._instances.setdefault(endpoint, _Instance())
+        account = run_as or endpoint.user
+        if account != endpoint.user:
+            self._become(endpoint.user, account)
+        return self._instances.setdefault((endpoint, account), _Instance())
+
+    def _become(self, user: str, account: str) -> None:
+        if account in self._missing or not ACCOUNT_NAME.fullmatch(account):
+            text = f"There is no user {account!r} on the instance."
+            raise _ClosedDoor(text, code=ErrorCode.ACCOUNT_NOT_EXISTS)
+        if account in self._forbidden:
+            text = f"{user} may not run commands as {account} there."
+            raise _ClosedDoor(text, code=ErrorCode.RUN_AS_REFUSED)
 
     def _check(self, spec: RunSpec) -> None:
         if spec.workdir in self._missing:
             text = f"The execution path {spec.workdir} does not exist there."
             raise StartRefused(text, code=ErrorCode.DIRECTORY_NOT_EXISTS)
+        if spec.launcher is not None:
+            self._check_launcher(spec.launcher)
+            return
         path = interpreter_of(spec.script).path
         if path in self._missing:
             text = f"The script asks for {path}, which is not installed there."
             raise StartRefused(text, code=ErrorCode.INTERPRETER_NOT_FOUND)
 
+    def _check_launcher(self, launcher: Launcher) -> None:
+        try:
+            program = program_of(launcher)
+        except ValueError as error:
+            raise StartRefused(f"The run cannot be started: {error}.") from None
+        if program in self._missing:
+            text = f"The launcher starts {program}, which is not installed there."
+            raise StartRefused(text, code=ErrorCode.LAUNCHER_NOT_FOUND)
+
     def _find(self, endpoint: Endpoint, handle: Handle, call: _Call) -> _Run:
-        instance = self._reach(endpoint)
+        instance = self._reach(endpoint, handle.run_as)
         if call.abandoned or call.breaks != self._breaks:
             raise ConnectionLost("The connection to the instance broke.")
         run = instance.runs.get(handle.run_id)

@@ -79,14 +79,20 @@ class Timing:
 
 
 class Connection:
-    """One signed-in transport. ``users`` and ``idle_since`` are guarded by the pool's lock."""
+    """One signed-in transport. ``users`` and ``idle_since`` are guarded by the pool's lock.
+
+    ``system`` is what the other side is called, once somebody has asked (holding ``naming``).
+    """
 
     def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
         self.transport = transport
         self.users = 0
         self.idle_since = time.monotonic()
         self.full_until = 0.0
+        self.system: str | None = None
+        self.naming = threading.Lock()
         self._sock = sock
+        self._asking = threading.Lock()
         self._asked_at = 0.0
         self._answered = threading.Event()
         self._answered.set()
@@ -109,15 +115,27 @@ class Connection:
         if not self._answered.is_set():
             return now - self._asked_at < timing.dead
         if now - self._asked_at >= timing.beat:
-            self._asked_at = now
-            self._answered.clear()
-            try:
-                threading.Thread(target=self._ask, name="ssh-beat", daemon=True).start()
-            except RuntimeError:
-                # No thread to be had: that says nothing about the instance.
-                self._answered.set()
-                raise
+            self.ask()
         return True
+
+    def ask(self) -> None:
+        """Ask for a sign of life, unless somebody did and waits for it. Returns at once."""
+        with self._asking:
+            # Paramiko keeps one answer for each transport: there may be one question at a time.
+            if not self._answered.is_set():
+                return
+            self._asked_at = time.monotonic()
+            self._answered.clear()
+        try:
+            threading.Thread(target=self._ask, name="ssh-beat", daemon=True).start()
+        except RuntimeError:
+            # No thread to be had: that says nothing about the instance.
+            self._answered.set()
+            raise
+
+    def answers(self, until: float) -> bool:
+        """Whether the answer to ``ask`` has come, or does before the monotonic time ``until``."""
+        return self._answered.wait(max(0.0, until - time.monotonic())) and self.alive
 
     def _ask(self) -> None:
         # The answer may be "no such request": any answer is a sign of life.
@@ -158,6 +176,11 @@ class Session:
     def connected(self) -> bool:
         """Whether it is open, its connection still stands, and both are this process's own."""
         return not self._closed and self._pid == os.getpid() and self._connection.alive
+
+    def exit_code(self, patience: float) -> int | None:
+        """What the program of an ended channel exited with; None if that is not told in time."""
+        told = self.channel.status_event.wait(patience) and self.channel.exit_status >= 0
+        return self.channel.exit_status if told else None
 
     def broken(self, patience: float) -> bool:
         """Whether the connection under the channel has ended, or does within ``patience`` s.
@@ -324,23 +347,39 @@ class Pool:
         for _ in range(CONNECTIONS + TRIES):
             if time.monotonic() > until:
                 break
-            connection = self._reserve(endpoint, call)
-            try:
-                channel = connection.transport.open_session(timeout=CHANNEL)
-            except Exception:
-                # Two different exceptions mean "too many sessions"; a dead transport, others.
-                connection.full_until = time.monotonic() + RESTING
-                self._release(connection)
-                continue
-            except BaseException:
-                self._release(connection)
-                raise
-            return Session(channel, connection, self._release)
+            session = self._session(self._reserve(endpoint, call))
+            if session is not None:
+                return session
         raise ConnectFailed(
             "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
             "or run fewer commands on it at a time.",
             code=ErrorCode.NO_FREE_SESSION,
         )
+
+    def open_on(self, connection: Connection) -> Session | None:
+        """A new channel on this very connection; None where it has no place for one."""
+        with self._lock:
+            if not connection.free(time.monotonic()):
+                return None
+            connection.users += 1
+        return self._session(connection)
+
+    def reach(self, endpoint: Endpoint, call: Call) -> Connection:
+        """A connection that answers just now: one that is open, or else a new one.
+
+        It is not reserved: it may be closed as soon as it is idle for long enough. Raises as
+        ``open`` does.
+        """
+        connection = self._answering(endpoint)
+        if connection is None:
+            self._connect_once(endpoint, call)
+            connection = self._answering(endpoint)
+        if connection is None:
+            raise ConnectFailed(
+                "The instance let the console sign in, and then did not answer. Is it overloaded?",
+                code=ErrorCode.CONNECTION_TIMEOUT,
+            )
+        return connection
 
     def connections(self, endpoint: Endpoint) -> int:
         """How many living connections there are to ``endpoint``."""
@@ -367,6 +406,50 @@ class Pool:
                 connection.close()
         if keeper is not None and keeper is not threading.current_thread():
             keeper.join(1)
+
+    def _session(self, connection: Connection) -> Session | None:
+        """A channel in the place that was reserved; None, and none reserved, if refused."""
+        try:
+            channel = connection.transport.open_session(timeout=CHANNEL)
+        except Exception:
+            # Two different exceptions mean "too many sessions"; a dead transport, others.
+            connection.full_until = time.monotonic() + RESTING
+            self._release(connection)
+            return None
+        except BaseException:
+            self._release(connection)
+            raise
+        return Session(channel, connection, self._release)
+
+    def _answering(self, endpoint: Endpoint) -> Connection | None:
+        """An open connection that answers, the newest first. Closes what does not and is idle."""
+        with self._lock:
+            alive = [each for each in self._site(endpoint).connections[::-1] if each.alive]
+        for each in alive:
+            each.ask()
+        until = time.monotonic() + self.timing.dead
+        found = next((each for each in alive if each.answers(until)), None)
+        if found is None:
+            self._drop_idle(endpoint, alive)
+        return found
+
+    def _drop_idle(self, endpoint: Endpoint, connections: list[Connection]) -> None:
+        """Close those of ``connections`` that nobody uses; the keeper sees to the others."""
+        with self._lock:
+            site = self._site(endpoint)
+            over = [each for each in site.connections if each in connections and not each.users]
+            site.connections = [each for each in site.connections if each not in over]
+        for each in over:
+            each.close()
+
+    def _connect_once(self, endpoint: Endpoint, call: Call) -> None:
+        """Let one more connection be made, or wait for the one that is. Raises its failure."""
+        call.check()
+        with self._lock:
+            site = self._site(endpoint)
+            attempt = site.attempt = site.attempt or self._begin(endpoint)
+        attempt.join(call)
+        attempt.wait(call)
 
     def _reserve(self, endpoint: Endpoint, call: Call) -> Connection:
         while True:

@@ -3,7 +3,9 @@
 A program is ``runner.sh`` (functions only), the parameters and the script as two more
 functions, and one call as its last line; it travels on the standard input of ``/bin/sh -s``,
 so that nothing of it stands in an argument list or an environment, and a program that was
-cut off does nothing. Both output streams of the channel carry *frames* between other bytes::
+cut off does nothing. For another user than the one that signs in, that shell stands behind
+``door.sh``; a probe sends the much smaller ``system.sh`` instead. Both output streams of the
+channel carry *frames* between other bytes::
 
     RS nonce SP word (SP word)* LF
 
@@ -20,6 +22,7 @@ of the script, exactly. The streams of the channel are the streams of the script
                   | gone | broken (some bytes are missing: ask again)
     acknowledge   acknowledged | refused CODE
     cancel        cancelled LEFT | refused CODE
+    (a probe)     system NAME
     ============  ==================================================  =====================
 
 ``beat`` may come at any time and means nothing. After ``start`` (or ``converse``, which does
@@ -29,6 +32,7 @@ lines on its standard input.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shlex
@@ -38,18 +42,37 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from commands.execution.executor import Handle, Offsets, RunSpec
+from commands.execution.executor import ACCOUNT_NAME, Handle, Offsets, RunSpec
+from commands.rules import limits
+from commands.rules.launcher import Launcher
 
 COMMAND = "exec /bin/sh -s"
 """What is executed on the instance: no quotes, so it means the same in every login shell."""
 
+NO_ACCOUNT, NOT_LET_THROUGH, NO_SUDO = 113, 114, 115
+"""Exit codes of ``door.sh`` where the program behind it was never reached."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+_EXTENSION = re.compile(rf"(\.[A-Za-z0-9_.-]{{1,{limits.LAUNCHER_EXTENSION_CHARS}}})?")
 _COUNT = re.compile(r"[0-9]{1,18}")
 _CHUNK = 3500
 _RS = b"\x1e"
 _LONGEST_FRAME = 8192
 _LITERAL = frozenset(range(0x20, 0x7F)) - frozenset(b"%\\'")
 _ESCAPES = [chr(byte) if byte in _LITERAL else f"\\{byte:03o}" for byte in range(256)]
+
+
+def command_as(user: str, run_as: str) -> str:
+    """What to execute, signed in as ``user``, for the shell of ``run_as`` ("": the same).
+
+    ValueError: ``run_as`` is no name of a user.
+    """
+    if not run_as:
+        return COMMAND
+    if not ACCOUNT_NAME.fullmatch(run_as):
+        raise ValueError(f"not the name of a user: {run_as!r}")
+    # Quoted always: a dollar sign may end a name. Single quotes are the same in every shell.
+    return COMMAND if run_as == user else f"exec /bin/sh -c '{_door()}' sh '{run_as}'"
 
 
 def new_nonce() -> str:
@@ -108,10 +131,55 @@ def start_program(nonce: str, spec: RunSpec) -> bytes:
         "interpreter": interpreter.path,
         "argument": interpreter.argument,
         "program": interpreter.program,
+        "launcher": "",
+        # Not the nonce: the script sees its own name.
+        "file": f"s.{secrets.token_hex(8)}",
+        "single": "" if spec.whole_tree else "1",
         "timeout": str(int(spec.timeout)),
         "grace": str(int(spec.grace)),
     }
-    return _program("start", parameters, spec.script)
+    launch = ""
+    if spec.launcher is not None:
+        parameters["launcher"] = program_of(spec.launcher)
+        parameters["file"] += spec.launcher.extension
+        launch = _launch(spec.launcher, nonce)
+    return _program("start", parameters, spec.script, launch)
+
+
+def program_of(launcher: Launcher) -> str:
+    """What a launcher starts: a path or a name. ValueError: nothing that could be started."""
+    if not _EXTENSION.fullmatch(launcher.extension):
+        raise ValueError(f"not an extension: {launcher.extension!r}")
+    # The one place where the two differ is where the script's path stands.
+    here, there = launcher.argv("/a"), launcher.argv("/b")
+    if not here[0] or here[0] != there[0]:
+        raise ValueError("the launcher does not begin with a program")
+    if any("\0" in word for word in here):
+        raise ValueError("the launcher holds a NUL byte")
+    return here[0]
+
+
+def _launch(launcher: Launcher, nonce: str) -> str:
+    """The function that becomes the launcher. The nonce, which is in no word, marks the path."""
+    words = (
+        '"$cc_own"'.join(shlex.quote(part) if part else "" for part in word.split(nonce)) or "''"
+        for word in launcher.argv(nonce)
+    )
+    return f"cc_launch() {{\nexec setsid -- {' '.join(words)}\n}}\n"
+
+
+def system_program(nonce: str) -> bytes:
+    """The program that says what the instance's system is called: ``system NAME``."""
+    return f"{_source('system.sh')}cc_nonce={nonce}\ncc_system\n".encode()
+
+
+def system_name(words: tuple[str, ...]) -> str:
+    """The name in an answer of that program, fit to be stored: at most 80 characters."""
+    text = " ".join(words)
+    with contextlib.suppress(ValueError):
+        # In os-release it is quoted as for a shell.
+        text = " ".join(shlex.split(text))
+    return clean(text, 80)
 
 
 def converse_program(nonce: str, handle: Handle) -> bytes:
@@ -142,25 +210,33 @@ def _common(nonce: str, run_id: str, base: str) -> dict[str, str]:
     return {"nonce": nonce, "id": run_id, "base": base, "grace": "3"}
 
 
-def _program(operation: str, parameters: Mapping[str, str], script: bytes = b"") -> bytes:
+def _program(
+    operation: str, parameters: Mapping[str, str], script: bytes = b"", launch: str = ""
+) -> bytes:
     for value in parameters.values():
         if "\0" in value:
             raise ValueError("a parameter holds a NUL byte")
     assignments = "\n".join(f"cc_{key}={shlex.quote(value)}" for key, value in parameters.items())
     text = " &&\n".join(octal(script))
     program = (
-        f"{_runner()}cc_parameters() {{\n{assignments}\n}}\n"
-        f"cc_text() {{\n{text}\n}}\ncc_main {operation}\n"
+        f"{_source('runner.sh')}cc_parameters() {{\n{assignments}\n}}\n"
+        f"{launch}cc_text() {{\n{text}\n}}\ncc_main {operation}\n"
     )
     return program.encode("utf-8", "surrogateescape")
 
 
 @cache
-def _runner() -> str:
-    """``runner.sh`` without comments and indentation: half the bytes to send each time."""
-    source = Path(__file__).with_name("runner.sh").read_text(encoding="ascii")
+def _source(name: str) -> str:
+    """A program without comments and indentation: half the bytes to send each time."""
+    source = Path(__file__).with_name(name).read_text(encoding="ascii")
     lines = (line.strip() for line in source.splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def _door() -> str:
+    """``door.sh`` as one line: not every shell takes a quoted word of several."""
+    return " ".join(_source("door.sh").split("\n")).strip()
 
 
 def _text(data: bytes) -> str:

@@ -6,9 +6,10 @@
 #   s.*     the script, one file for each starter; only the winner's is executed
 #   o, e    what the script wrote to stdout and stderr
 #   sup     "pid starttime boot_id" of the supervisor; creating it exclusively claims the run
-#   pid     process id and session of the script;   wd   "pid starttime" of the watchdog
+#   pid     "pid starttime" of the script, which leads its session;   wd  of the watchdog
 #   cancel  somebody wants the run cancelled;        end  whoever creates it writes the result
 #   result  "ending exit_code left", renamed into place, first and only
+#   alone   only the script's own process may be ended, not what it started
 # and <base>/.done/<run id> is the tombstone that keeps an acknowledged run from running again.
 #
 # Processes: the supervisor waits for the script; the watchdog sleeps and then ends the run's
@@ -131,11 +132,23 @@ cc_clock() {
 
 cc_pause() { sleep "$1" || sleep 1; }
 
+# cc_alone: the same as cc_members for a run whose children are not ours to end.
+cc_alone() {
+  cc_list=' ' cc_pid= cc_pid_start=
+  read -r cc_pid cc_pid_start <"$cc_dir/pid"
+  cc_stat "${cc_pid:-none}" && [ "$cc_start" = "$cc_pid_start" ] && [ "$cc_state" != Z ] &&
+    cc_list=" $cc_pid "
+}
+
 # cc_members: sets cc_list to the living processes of the run: those that carry its cookie,
 # belong to the script's session, write into its spool files, or descend from any of these.
 cc_members() {
+  if [ -e "$cc_dir/alone" ]; then
+    cc_alone
+    return
+  fi
   cc_list=' ' cc_tree= cc_sid=
-  read -r cc_sid <"$cc_dir/pid"
+  read -r cc_sid cc_rest <"$cc_dir/pid"
   for cc_file in $(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" /proc/[0-9]*/environ); do
     cc_file=${cc_file#/proc/}
     cc_list="$cc_list${cc_file%/environ} "
@@ -169,9 +182,11 @@ cc_any_left() {
   return 1
 }
 
-# cc_stop: TERM, grace, KILL until a scan finds nobody. Sets cc_left.
+# cc_stop: TERM, grace, KILL until a scan finds nobody. Sets cc_left: 0 is a proof, and what
+# looked for one process only has proved nothing about others.
 cc_stop() {
   cc_left=0
+  [ -e "$cc_dir/alone" ] && cc_left=-
   cc_members || return 0
   kill -TERM $cc_list
   kill -CONT $cc_list
@@ -198,9 +213,10 @@ cc_stop() {
 cc_script() {
   trap - HUP PIPE USR1
   cc_stat self
-  echo "$cc_of" >"$cc_dir/pid"
+  echo "$cc_of $cc_start" >"$cc_dir/pid"
   [ -e "$cc_dir/end" ] && exit 0
   export COMMAND_CONSOLE_RUN="$cc_id"
+  [ -z "$cc_launcher" ] || cc_launch
   if [ -n "$cc_argument" ]; then
     exec setsid "$cc_interpreter" "$cc_argument" "$cc_own"
   fi
@@ -280,6 +296,24 @@ cc_refuse() {
   return 1
 }
 
+# cc_reachable PROGRAM: it can be started, by its path or from PATH. Not `command -v`, which
+# also knows the words and functions of the shell, where no shell will look.
+cc_reachable() {
+  case $1 in
+    */*)
+      [ -f "$1" ] && [ -x "$1" ]
+      return
+      ;;
+  esac
+  cc_rest=$PATH:
+  while [ -n "$cc_rest" ]; do
+    cc_try=${cc_rest%%:*}
+    cc_rest=${cc_rest#*:}
+    [ -f "${cc_try:-.}/$1" ] && [ -x "${cc_try:-.}/$1" ] && return
+  done
+  return 1
+}
+
 # cc_fit: can the script run here? Nothing was made yet. Leaves us in its directory.
 cc_fit() {
   command -v setsid >/dev/null || cc_refuse NoSetsid || return
@@ -287,6 +321,10 @@ cc_fit() {
     cd "$cc_workdir" || cc_refuse DirectoryNotExists || return
   else
     cd "${HOME:-/}" || cd /
+  fi
+  if [ -n "$cc_launcher" ]; then
+    cc_reachable "$cc_launcher" || cc_refuse LauncherNotFound
+    return
   fi
   [ -f "$cc_interpreter" ] && [ -x "$cc_interpreter" ] ||
     cc_refuse InterpreterNotFound || return
@@ -297,7 +335,10 @@ cc_fit() {
 cc_prepare() {
   cc_fit || return
   cc_make || cc_refuse StateDirectoryUnusable || return
-  cc_own=$cc_dir/s.$cc_nonce
+  cc_own=$cc_dir/$cc_file
+  if [ -n "$cc_single" ]; then
+    true >"$cc_dir/alone" || cc_refuse StateDirectoryUnusable || return
+  fi
   cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" ||
     cc_refuse StateDirectoryUnusable
 }

@@ -32,6 +32,7 @@ from commands.errors import (
 )
 from commands.execution import remote
 from commands.execution.executor import (
+    ACCOUNT_NAME,
     FOLLOW_LIMIT,
     Cancelled,
     Ending,
@@ -44,7 +45,7 @@ from commands.execution.executor import (
     Started,
     Stream,
 )
-from commands.execution.pool import Call, Pool, Session, Timing
+from commands.execution.pool import Call, Connection, Pool, Session, Timing
 from commands.execution.remote import Frame, Reader
 from commands.rules.status import ErrorCode
 
@@ -54,8 +55,11 @@ ANSWER = 60.0
 """Seconds for an answer that needs no waiting on the instance."""
 CANCELLING = 300.0
 """Seconds for the answer to a cancel, which waits for processes to end."""
+NAMING = 10.0
+"""Seconds for the name of the system, which nobody needs."""
 KEEP = 10.0
 """Seconds that a channel is kept for the next request about the same run."""
+_Place = tuple[str, int, str, str]
 _CHUNK = 256 * 1024
 _SENTENCE = 2000
 _NAME = 255
@@ -69,6 +73,13 @@ _REFUSALS = {
         ErrorCode.INTERPRETER_NOT_FOUND,
         "The script asks for {interpreter}, which is not installed there.",
     ),
+    "LauncherNotFound": (
+        ErrorCode.LAUNCHER_NOT_FOUND,
+        (
+            "The launcher starts {launcher}, which is not installed there or may not be executed. "
+            "Install it in a directory of PATH there, or name it by its full path."
+        ),
+    ),
     "StateDirectoryUnusable": (
         ErrorCode.STATE_DIRECTORY_UNUSABLE,
         (
@@ -80,6 +91,28 @@ _REFUSALS = {
     "NoSetsid": (
         ErrorCode.EXECUTION_EXCEPTION,
         "The program setsid (util-linux or busybox) is not installed there.",
+    ),
+}
+
+
+_CLOSED_DOORS = {
+    remote.NO_ACCOUNT: (
+        ErrorCode.ACCOUNT_NOT_EXISTS,
+        "There is no user {run_as} on the instance. Make one there, or choose another user.",
+    ),
+    remote.NOT_LET_THROUGH: (
+        ErrorCode.RUN_AS_REFUSED,
+        (
+            "{user} may not run commands as {run_as} without a password there. Add the line "
+            '"{user} ALL=({run_as}) NOPASSWD: /bin/sh" there with visudo.'
+        ),
+    ),
+    remote.NO_SUDO: (
+        ErrorCode.RUN_AS_REFUSED,
+        (
+            "sudo is not installed there, so that {user} cannot run commands as {run_as}. Install "
+            'it and add the line "{user} ALL=({run_as}) NOPASSWD: /bin/sh" there with visudo.'
+        ),
     ),
 }
 
@@ -101,11 +134,20 @@ class _TooLate(ConnectionLost):
     """What was waited for did not come in time; the other side may still be at it."""
 
 
-class _Conversation:
-    """One channel with the program on it. Used by one call at a time."""
+class _ClosedDoor(ConnectFailed):
+    """The console is signed in, but did not become the user of the run."""
 
-    def __init__(self, session: Session) -> None:
+
+class _Conversation:
+    """One channel with the program on it. Used by one call at a time.
+
+    ``user`` signed in, and the program runs as ``run_as``. ValueError: that is no user's name.
+    """
+
+    def __init__(self, session: Session, user: str, run_as: str = "") -> None:
         self.session = session
+        self._command = remote.command_as(user, run_as)
+        self._names = {"user": user, "run_as": run_as}
         self._call = Call()
         self.nonce = remote.new_nonce()
         self.since = time.monotonic()
@@ -121,14 +163,17 @@ class _Conversation:
         self._call = call
         call.use(self.session)
 
-    def begin(self, program: bytes) -> None:
-        """Send the program and wait for its first sign. Raises ConnectFailed, ConnectionLost."""
+    def begin(self, program: bytes, patience: float) -> None:
+        """Send the program and wait ``patience`` seconds for its first sign.
+
+        Raises ConnectFailed, ConnectionLost.
+        """
         sent = False
         try:
-            self._execute()
+            self._execute(patience)
             sent = True
             self.session.channel.sendall(program)
-            found = self.frame(ANSWER)
+            found = self.frame(patience)
         except _TooLate:
             raise
         except TimeoutError:
@@ -143,11 +188,19 @@ class _Conversation:
                 # We closed it ourselves, too late to know.
                 raise self._lost("it was given up") from None
             # The shell ended before its first word, so nothing of the program was done.
-            said = self.noise()
-            text = "The instance gave no usable shell." + (f" It said: {said}" if said else "")
-            raise ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR) from None
+            raise self._no_shell() from None
         if found.word != "hello":
             raise self._lost("it answered in an unknown way")
+
+    def _no_shell(self) -> ConnectFailed:
+        said = self.noise()
+        told = f" It said: {said}" if said else ""
+        if self._command != remote.COMMAND:
+            closed = _CLOSED_DOORS.get(self.session.exit_code(1.0) or 0)
+            if closed is not None:
+                return _ClosedDoor(closed[1].format(**self._names) + told, code=closed[0])
+        text = f"The instance gave no usable shell.{told}"
+        return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
 
     def _read_rest(self) -> None:
         """Read what came before the channel ended: where sending failed, nobody has yet."""
@@ -155,12 +208,12 @@ class _Conversation:
             for _ in self.items(time.monotonic() + 1):
                 pass
 
-    def _execute(self) -> None:
+    def _execute(self, patience: float) -> None:
         channel = self.session.channel
-        channel.settimeout(ANSWER)
+        channel.settimeout(patience)
         # Paramiko waits for this answer without end; the pool's keeper looks at `due`.
-        self._call.due = time.monotonic() + ANSWER
-        channel.exec_command(remote.COMMAND)
+        self._call.due = time.monotonic() + patience
+        channel.exec_command(self._command)
         self._call.due = None
         channel.in_buffer.set_event(self._bell)
         channel.in_stderr_buffer.set_event(self._bell)
@@ -254,22 +307,51 @@ class SshExecutor:
         self.pool = Pool(timing)
         self.pool.on_tick.append(self._expire)
         self._lock = threading.Lock()
-        self._kept: dict[tuple[Endpoint, str], _Conversation] = {}
+        self._kept: dict[tuple[Endpoint, str, str], _Conversation] = {}
         self._calls: set[Call] = set()
         # Not by endpoint: that would keep keys and passwords for ever.
-        self._no_wait: set[tuple[str, int, str]] = set()
-        self._swept: set[tuple[str, int, str]] = set()
+        self._no_wait: set[_Place] = set()
+        self._swept: set[_Place] = set()
+
+    def probe(self, endpoint: Endpoint) -> str:
+        """See ``Executor.probe``."""
+        with _edge(), self._calling() as call:
+            connection = self.pool.reach(endpoint, call)
+            # Once for each connection: also those who were asked meanwhile get the answer.
+            with connection.naming:
+                if connection.system is None:
+                    connection.system = self._system(endpoint, connection, call)
+                return connection.system or ""
+
+    def _system(self, endpoint: Endpoint, connection: Connection, call: Call) -> str | None:
+        """What the instance's system is called, "" if it does not tell; None: no place to ask."""
+        session = self.pool.open_on(connection)
+        if session is None:
+            return None
+        # An account without a usable shell is reachable all the same.
+        with (
+            contextlib.closing(session),
+            contextlib.suppress(ExecutionError, paramiko.SSHException, EOFError, OSError),
+        ):
+            talk = _Conversation(session, endpoint.user)
+            talk.serve(call)
+            talk.begin(remote.system_program(talk.nonce), NAMING)
+            return remote.system_name(_granted(talk.frame(NAMING), "system", 0))
+        return ""
 
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """See ``Executor.start``."""
         with _edge(), self._calling(spec.run_id) as call:
-            talk = self._open(endpoint, lambda nonce: _checked(nonce, spec), call)
+            try:
+                talk = self._open(endpoint, spec.run_as, lambda nonce: _checked(nonce, spec), call)
+            except _ClosedDoor as error:
+                raise StartRefused(error.message, code=error.code) from None
             with _closing_on_error(talk):
                 frame = talk.frame(ANSWER)
                 if frame.word == "refused":
                     raise _refusal(frame, spec)
                 started = _started(frame)
-            self._keep(endpoint, spec.run_id, talk)
+            self._keep((endpoint, spec.run_as, spec.run_id), talk)
             return started
 
     def follow(
@@ -290,38 +372,42 @@ class SshExecutor:
     def _follow(
         self, endpoint: Endpoint, handle: Handle, flow: _Flow, call: Call, until: float | None
     ) -> Finished:
-        poll = _place(endpoint) in self._no_wait
+        place = _place(endpoint, handle.run_as)
+        poll = place in self._no_wait
         for _ in range(3):
             before = flow.reached
             talk = self._ask(endpoint, handle, remote.follow_request(before, poll=poll), call)
             with _closing_on_error(talk):
                 ended = flow.run(talk, until)
-            self._keep(endpoint, handle.run_id, talk)
+            self._keep((endpoint, handle.run_as, handle.run_id), talk)
             if ended.word != "broken":
                 return flow.finished(ended)
             if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
                 poll = True
-                self._no_wait.add(_place(endpoint))
+                self._no_wait.add(place)
         raise ConnectionLost("The instance stopped sending the output half-way.")
 
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with _edge(), self._calling() as call:
-            talk = self._open(endpoint, lambda nonce: remote.cancel_program(nonce, handle), call)
+            talk = self._open(
+                endpoint, handle.run_as, lambda nonce: remote.cancel_program(nonce, handle), call
+            )
             with contextlib.closing(talk):
                 frame = talk.frame(CANCELLING)
             return Cancelled(remote.count_of(_granted(frame, "cancelled", 1)[0]))
 
     def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
         """See ``Executor.acknowledge``."""
-        sweep = _place(endpoint) not in self._swept
+        place = _place(endpoint, handle.run_as)
+        sweep = place not in self._swept
         with _edge(), self._calling() as call:
             talk = self._ask(endpoint, handle, remote.acknowledge_request(sweep=sweep), call)
             with contextlib.closing(talk):
                 frame = talk.frame(ANSWER)
             _granted(frame, "acknowledged", 0)
-        self._swept.add(_place(endpoint))
+        self._swept.add(place)
 
     def abandon(self, run_id: str) -> None:
         """See ``Executor.abandon``."""
@@ -354,18 +440,21 @@ class SshExecutor:
             return list(self._calls)
 
     def _open(
-        self, endpoint: Endpoint, program: Callable[[str], bytes], call: Call
+        self, endpoint: Endpoint, run_as: str, program: Callable[[str], bytes], call: Call
     ) -> _Conversation:
-        talk = _Conversation(self.pool.open(endpoint, call))
+        if run_as and not ACCOUNT_NAME.fullmatch(run_as):
+            text = f"{run_as!r} cannot be the name of a user. Choose another user."
+            raise _ClosedDoor(text, code=ErrorCode.ACCOUNT_NOT_EXISTS)
+        talk = _Conversation(self.pool.open(endpoint, call), endpoint.user, run_as)
         with _closing_on_error(talk):
             talk.serve(call)
-            talk.begin(program(talk.nonce))
+            talk.begin(program(talk.nonce), ANSWER)
         return talk
 
     def _ask(self, endpoint: Endpoint, handle: Handle, request: bytes, call: Call) -> _Conversation:
         """The kept channel of the run, or a new one, with ``request`` sent."""
         with self._lock:
-            talk = self._kept.pop((endpoint, handle.run_id), None)
+            talk = self._kept.pop((endpoint, handle.run_as, handle.run_id), None)
         if talk is not None:
             with contextlib.suppress(ConnectionLost), _closing_on_error(talk):
                 if talk.session.connected and not talk.session.channel.closed:
@@ -373,16 +462,18 @@ class SshExecutor:
                     talk.ask(request)
                     return talk
             talk.close()
-        talk = self._open(endpoint, lambda nonce: remote.converse_program(nonce, handle), call)
+        talk = self._open(
+            endpoint, handle.run_as, lambda nonce: remote.converse_program(nonce, handle), call
+        )
         with _closing_on_error(talk):
             talk.ask(request)
         return talk
 
-    def _keep(self, endpoint: Endpoint, run_id: str, talk: _Conversation) -> None:
+    def _keep(self, key: tuple[Endpoint, str, str], talk: _Conversation) -> None:
         talk.since = time.monotonic()
         with self._lock:
-            other = self._kept.pop((endpoint, run_id), None)
-            self._kept[endpoint, run_id] = talk
+            other = self._kept.pop(key, None)
+            self._kept[key] = talk
         if other is not None:
             other.close()
 
@@ -481,7 +572,9 @@ class _Flow:
 def _why_lost(ending: str, left: int | None) -> str:
     if ending == "rebooted":
         return "The instance was restarted during the run; how far the script came is unknown."
-    rest = "its processes were ended" if not left else f"{left} of its processes could not be ended"
+    rest = f"{left} of its processes could not be ended"
+    if not left:
+        rest = "its processes were ended" if left == 0 else "its own process was ended"
     return f"The supervisor of the run was killed on the instance; {rest}; exit code unknown."
 
 
@@ -523,7 +616,11 @@ def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
         return _unknown_answer()
     code, text = _REFUSALS[frame.rest[0]]
     found = remote.interpreter_of(spec.script)
-    text = text.format(workdir=spec.workdir, interpreter=found.program or found.path)
+    text = text.format(
+        workdir=spec.workdir,
+        interpreter=found.program or found.path,
+        launcher=remote.program_of(spec.launcher) if spec.launcher else "",
+    )
     return StartRefused(text, code=code)
 
 
@@ -531,8 +628,8 @@ def _told(word: str, limit: int) -> str:
     return "" if word == "-" else remote.clean(word, limit)
 
 
-def _place(endpoint: Endpoint) -> tuple[str, int, str]:
-    return endpoint.host, endpoint.port, endpoint.user
+def _place(endpoint: Endpoint, run_as: str) -> _Place:
+    return endpoint.host, endpoint.port, endpoint.user, run_as
 
 
 @contextlib.contextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,6 +18,7 @@ import pytest
 
 from commands.execution.pool import Timing
 from commands.execution.ssh import SshExecutor
+from tests.conftest import missing
 from tests.execution.contract import Rig
 from tests.sshd import Sshd
 
@@ -52,6 +56,71 @@ def _command(process: psutil.Process) -> list[str]:
     with contextlib.suppress(psutil.Error):
         return process.cmdline()
     return ["?"]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of this machine that lives as long as the tests."""
+
+    name: str
+    uid: int
+    home: Path
+
+    @property
+    def base(self) -> Path:
+        """Where the runner keeps this user's runs."""
+        return self.home / ".command-console"
+
+    def assert_clean(self) -> None:
+        """Nothing runs as this user any more, and only tombstones are left."""
+        until = time.monotonic() + 4
+        while (left := processes_as(self.uid)) and time.monotonic() < until:
+            time.sleep(0.05)
+        told = [" ".join(_command(each)) for each in left]
+        assert not told, f"processes left behind: {told}"
+        assert not [path for path in self.base.glob("*") if path.name != ".done"]
+
+
+def processes_as(uid: int) -> list[psutil.Process]:
+    """Every living process of a user."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.uids().real == uid and each.status() != "zombie":
+                found.append(each)
+    return found
+
+
+@contextlib.contextmanager
+def _account(role: str, shell: str) -> Iterator[Account]:
+    if os.getuid() != 0:
+        missing("a root shell, which alone can make users,")
+    for program in ("useradd", "userdel"):
+        if shutil.which(program, path="/usr/sbin:/sbin") is None:
+            missing(program)
+    name = f"cc-{role}-{os.getpid()}"
+    subprocess.run(["/usr/sbin/useradd", "-m", "-p", "*", "-s", shell, name], check=True)
+    try:
+        entry = pwd.getpwnam(name)
+        yield Account(name, entry.pw_uid, Path(entry.pw_dir))
+    finally:
+        for each in processes_as(pwd.getpwnam(name).pw_uid):
+            each.kill()
+        subprocess.run(["/usr/sbin/userdel", "-f", "-r", name], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def target() -> Iterator[Account]:
+    """The user that runs belong to. It could not sign in itself."""
+    with _account("target", "/usr/sbin/nologin") as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def caller() -> Iterator[Account]:
+    """A user to sign in as who is not root."""
+    with _account("caller", "/bin/sh") as account:
+        yield account
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from commands.errors import ConnectionLost, RunLost, StartRefused
+from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import (
     FOLLOW_LIMIT,
     Ending,
@@ -28,6 +28,8 @@ from commands.execution.executor import (
     RunSpec,
 )
 from commands.execution.fake import PRELUDE
+from commands.rules import launcher as launchers
+from commands.rules.launcher import Launcher
 from commands.rules.status import ErrorCode
 
 T = TypeVar("T")
@@ -76,7 +78,7 @@ class Rig:
     def start(self, spec: RunSpec) -> Handle:
         started = self.executor.start(self.endpoint, spec)
         assert started.fresh
-        return Handle(spec.run_id, started.base)
+        return Handle(spec.run_id, started.base, spec.run_as)
 
     def follow(self, handle: Handle, heard: Heard | None = None) -> tuple[Finished, Heard]:
         heard = heard or Heard()
@@ -110,7 +112,108 @@ def together(count: int, act: Callable[[int], T]) -> list[T]:
 
 
 class ExecutorContract:
-    """Subclass it and provide a fixture ``rig``."""
+    """Subclass it and provide the fixtures ``rig`` and ``account`` (another user there)."""
+
+    def test_a_probe_names_the_system(self, rig: Rig) -> None:
+        names = {rig.executor.probe(rig.endpoint) for _ in range(2)}
+        names |= set(together(6, lambda _: rig.executor.probe(rig.endpoint)))
+        [name] = names
+        assert 0 < len(name) <= 80
+        assert name.isprintable()
+
+    def test_probes_beside_a_run(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say a\nsleep 0.4\nexit 3"))
+        probe = threading.Timer(0.1, rig.executor.probe, [rig.endpoint])
+        probe.start()
+        finished, heard = rig.follow(handle)
+        probe.join()
+        assert (finished.exit_code, heard.stdout) == (3, b"a\n")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_a_launcher_runs_the_script_in_place_of_its_interpreter(self, rig: Rig) -> None:
+        script = b"#!/no/such/interpreter\n" + PRELUDE + b"say launched\nexit 6\n"
+        launcher = launchers.parse('sh {{ACS::ScriptFileName|Ext(".sh")}}')
+        finished, heard = rig.run(rig.spec(script, launcher=launcher))
+        assert (finished.exit_code, heard.stdout) == (6, b"launched\n")
+
+    def test_a_missing_launcher_refuses(self, rig: Rig) -> None:
+        spec = rig.say("say never", launcher=launchers.parse("no-such-program -x"))
+        with pytest.raises(StartRefused, match="no-such-program") as caught:
+            rig.executor.start(rig.endpoint, spec)
+        assert caught.value.code == ErrorCode.LAUNCHER_NOT_FOUND
+        with pytest.raises(RunLost):
+            rig.follow(Handle(spec.run_id, ""))
+
+    @pytest.mark.parametrize(
+        "launcher",
+        [
+            Launcher(()),
+            Launcher(("",)),
+            Launcher(("sh", "\0"), "/../x"),
+            launchers.parse("{{ACS::ScriptFileName}}"),
+        ],
+        ids=str,
+    )
+    def test_what_is_no_launcher_refuses(self, rig: Rig, launcher: Launcher) -> None:
+        with pytest.raises(StartRefused):
+            rig.executor.start(rig.endpoint, rig.say("say never", launcher=launcher))
+
+    def test_a_run_of_another_user(self, rig: Rig, account: str) -> None:
+        spec = rig.say("say once\nexit 4", run_as=account)
+        handle = rig.start(spec)
+        assert not rig.executor.start(rig.endpoint, spec).fresh
+        finished, heard = rig.follow(handle)
+        assert (finished.exit_code, heard.stdout) == (4, b"once\n")
+        with pytest.raises(RunLost):
+            rig.follow(Handle(spec.run_id, ""))
+        assert rig.executor.cancel(rig.endpoint, handle).left is None
+        rig.executor.acknowledge(rig.endpoint, handle)
+        assert not rig.executor.start(rig.endpoint, spec).fresh
+
+    def test_ending_a_run_of_another_user(self, rig: Rig, account: str) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 30", run_as=account))
+        assert rig.executor.cancel(rig.endpoint, handle).left == 0
+        finished, _ = rig.follow(handle)
+        assert (finished.ending, finished.left) == (Ending.CANCEL, 0)
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_to_run_as_the_user_who_signs_in_changes_nothing(self, rig: Rig) -> None:
+        spec = rig.say("say a", run_as=rig.endpoint.user)
+        handle = rig.start(spec)
+        same = Handle(spec.run_id, handle.base)
+        assert rig.follow(same)[1].stdout == b"a\n"
+        rig.executor.acknowledge(rig.endpoint, same)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["no-such-user", "#0", "-u", "--", "0", "a b", "a;b", "a\nb", "é", "$", "x" * 40, "a'b"],
+    )
+    def test_who_is_no_user_refuses(self, rig: Rig, name: str) -> None:
+        spec = rig.say("say never", run_as=name)
+        with pytest.raises(StartRefused) as caught:
+            rig.executor.start(rig.endpoint, spec)
+        assert caught.value.code == ErrorCode.ACCOUNT_NOT_EXISTS
+        assert caught.value.message.isprintable()
+        handle = Handle(spec.run_id, "", name)
+        for act in (rig.follow, lambda it: rig.executor.cancel(rig.endpoint, it)):
+            with pytest.raises(ConnectFailed) as failed:
+                act(handle)
+            assert failed.value.code == ErrorCode.ACCOUNT_NOT_EXISTS
+
+    def test_the_timeout_of_one_process(self, rig: Rig) -> None:
+        script = "say begun\nsleep 3\nsay never"
+        handle = rig.start(rig.say(script, timeout=1, grace=1, whole_tree=False))
+        finished, heard = rig.follow(handle)
+        assert (finished.ending, finished.left) == (Ending.TIMEOUT, None)
+        assert heard.stdout == b"begun\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_cancelling_one_process(self, rig: Rig) -> None:
+        handle = rig.start(rig.say("say begun\nsleep 3\nsay never", whole_tree=False))
+        assert rig.executor.cancel(rig.endpoint, handle).left is None
+        finished, _ = rig.follow(handle)
+        assert (finished.ending, finished.left) == (Ending.CANCEL, None)
+        rig.executor.acknowledge(rig.endpoint, handle)
 
     def test_both_streams_and_the_exit_code(self, rig: Rig) -> None:
         finished, heard = rig.run(rig.say("say one\nerr two\nsay three\nexit 7"))
@@ -324,3 +427,5 @@ class ExecutorContract:
         assert time.monotonic() - began < 1.5
         with pytest.raises(ConnectionLost):
             rig.executor.start(rig.endpoint, rig.say(""))
+        with pytest.raises(ConnectionLost):
+            rig.executor.probe(rig.endpoint)

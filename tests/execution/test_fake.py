@@ -2,7 +2,7 @@
 
 import pytest
 
-from commands.errors import ConnectFailed, ConnectionLost, RunLost
+from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import Endpoint, Executor, Output
 from commands.execution.fake import FakeExecutor
 from commands.rules.status import ErrorCode
@@ -16,20 +16,34 @@ def rig() -> Rig:
 
 
 class TestFake(ExecutorContract):
-    pass
+    @pytest.fixture
+    def account(self) -> str:
+        return "someone"
 
 
 def test_unreachable(rig: Rig) -> None:
     code = ErrorCode.CONNECTION_REFUSED
     rig.executor = FakeExecutor(unreachable={rig.endpoint: code})
-    with pytest.raises(ConnectFailed) as caught:
-        rig.executor.start(rig.endpoint, rig.say(""))
-    assert caught.value.code == code
+    for act in (
+        lambda: rig.executor.start(rig.endpoint, rig.say("")),
+        lambda: rig.executor.probe(rig.endpoint),
+    ):
+        with pytest.raises(ConnectFailed) as caught:
+            act()
+        assert caught.value.code == code
+
+
+def test_a_user_that_the_console_may_not_become(rig: Rig) -> None:
+    rig.executor = FakeExecutor(forbidden=["admin"])
+    with pytest.raises(StartRefused) as caught:
+        rig.start(rig.say("", run_as="admin"))
+    assert caught.value.code == ErrorCode.RUN_AS_REFUSED
 
 
 def test_broken_connections_and_lost_runs(rig: Rig) -> None:
     fake = rig.executor = FakeExecutor()
-    handle = rig.start(rig.say("say a\nsleep 0.2\nsay b"))
+    spec = rig.say("say a\nsleep 0.2\nsay b", run_as="someone")
+    handle = rig.start(spec)
 
     def drop(_: Output) -> None:
         fake.break_connections()
@@ -42,3 +56,4 @@ def test_broken_connections_and_lost_runs(rig: Rig) -> None:
     with pytest.raises(RunLost):
         rig.follow(handle)
     assert fake.started == [handle.run_id]
+    assert fake.specs == {handle.run_id: spec}

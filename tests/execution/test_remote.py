@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import platform
+import pwd
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +25,7 @@ from hypothesis import strategies as st
 from commands.execution import remote
 from commands.execution.executor import Handle, Offsets, RunSpec
 from commands.execution.remote import Frame, Interpreter, Reader, interpreter_of
+from commands.rules.launcher import Launcher
 from tests.execution.conftest import assert_clean
 
 NONCE = "0123456789abcdef" * 2
@@ -94,6 +100,50 @@ def test_clean() -> None:
 )
 def test_count_of(word: str, count: int | None) -> None:
     assert remote.count_of(word) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (('"Debian', "GNU/Linux", '12"'), "Debian GNU/Linux 12"),
+        (("Linux", "6.1.0-18-amd64"), "Linux 6.1.0-18-amd64"),
+        (
+            (
+                "'Alpine",
+                "Linux'",
+            ),
+            "Alpine Linux",
+        ),
+        (('"a', '\\"b\\""'), 'a "b"'),
+        (('"open',), '"open'),
+        (("x\x1b[1m" + "y" * 100,), "x[1m" + "y" * 76),
+        ((), ""),
+    ],
+)
+def test_system_name(words: tuple[str, ...], name: str) -> None:
+    assert remote.system_name(words) == name
+
+
+def test_the_door_means_the_same_in_every_login_shell() -> None:
+    command = remote.command_as("root", "bob$")
+    assert command.isascii()
+    assert command.count("'") == 4
+    # A line's end, a backslash, or an exclamation mark would not be the same in tcsh or fish.
+    assert not set("\n\\!") & set(command)
+    assert remote.command_as("bob", "bob") == remote.command_as("bob", "") == remote.COMMAND
+
+
+@pytest.mark.parametrize("name", ["#0", "-u", "a b", "a'b", "a\n", "$", "1", "x" * 34, "é"])
+def test_the_door_takes_names_only(name: str) -> None:
+    with pytest.raises(ValueError, match="name of a user"):
+        remote.command_as("root", name)
+
+
+def test_a_run_that_uses_nothing_new_costs_nothing_new() -> None:
+    program = remote.start_program(NONCE, RunSpec("r", b"echo x"))
+    assert b"cc_launch()" not in program
+    with_launcher = RunSpec("r", b"echo x", launcher=Launcher(("sh",)))
+    assert b"\ncc_launch() {\n" in remote.start_program(NONCE, with_launcher)
 
 
 class TestReader:
@@ -195,7 +245,7 @@ class Local:
         errors = [each for each in Reader(NONCE).feed(err) if isinstance(each, bytes)]
         return [Frame(first[0], tuple(first[1:])), *found], b"".join(errors)
 
-    def run(self, script: bytes, how: str, **values: int) -> tuple[Frame, bytes, bytes]:
+    def run(self, script: bytes, how: str, **values: object) -> tuple[Frame, bytes, bytes]:
         """Run a script to its end; the last frame, stdout, stderr."""
         spec = RunSpec(f"r-{time.monotonic_ns()}", script, **values)  # type: ignore[arg-type]
         # Debian's busybox sh prefers its own tail, which cannot wait for a process.
@@ -277,6 +327,85 @@ class TestShells:
             found, _ = local.call(program, again)
         assert found[-1] == Frame("result", ("exit", "2", "-"))
         self._end(local)
+
+    def test_the_words_of_a_launcher(self, local: Local) -> None:
+        # Every byte that the shells' own marks for quoting use is part of some letter here.
+        odd = ["a  b", "", "'\"$HOME`*~\\", "-n", "two\nlines", "".join(map(chr, range(1, 600)))]
+        code = "import sys; print(ascii(sys.argv[1:]))"
+        launcher = Launcher((sys.executable, "-c", code, *odd, "[\0]"), ".py")
+        last, out, _ = local.run(b"#!/no/such/thing", "tail", launcher=launcher)
+        *words, path = ast.literal_eval(out.decode())
+        assert words == odd
+        assert re.fullmatch(r"\[/.*/s\.[0-9a-f]+\.py\]", path)
+        assert last == Frame("result", ("exit", "0", "-"))
+
+    def test_a_launcher_must_be_a_program(self, local: Local) -> None:
+        for word in ("cc_frame", "cd", "if", "no-such-program", "./no", "/tmp", "-x", "*"):
+            spec = RunSpec("r", b"", launcher=Launcher((word,)))
+            process = local.begin(remote.start_program(NONCE, spec))
+            out, _ = process.communicate(timeout=10)
+            assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("LauncherNotFound",)), word
+        assert not (local.home / ".command-console").exists()
+
+    def test_a_launcher_in_an_odd_path(self, local: Local) -> None:
+        for place in ("", "one", "two words", "*"):
+            (local.home / place).mkdir(exist_ok=True)
+        tool = local.home / "two words" / "tool"
+        tool.write_text("#!/bin/sh\necho two\n")
+        tool.chmod(0o755)
+        local.env["PATH"] = f"{local.home}/one::{local.home}/two words:{os.environ['PATH']}"
+        assert local.run(b"", "tail", launcher=Launcher(("tool",)))[1] == b"two\n"
+
+    @pytest.mark.parametrize("script", [b"trap '' TERM; ", b""])
+    def test_timeout_of_one_process(self, local: Local, script: bytes) -> None:
+        script += b"sleep 60 & echo $!; while :; do sleep 0.1; done"
+        last, out, _ = local.run(script, "tail", timeout=1, grace=1, whole_tree=False)
+        child = psutil.Process(int(out))
+        child.kill()
+        assert last == Frame("result", ("timeout", "-", "-"))
+
+    def test_cancel_of_one_process(self, local: Local) -> None:
+        spec = RunSpec("r", b"trap '' TERM; while :; do sleep 0.1; done", whole_tree=False)
+        self._start(local, spec)
+        found, _ = local.call(remote.cancel_program(NONCE, Handle("r", "")))
+        assert found[-1] == Frame("cancelled", ("-",))
+        self._end(local)
+
+    def test_the_name_of_the_system(self, local: Local) -> None:
+        program = remote.system_program(NONCE)
+        told = platform.freedesktop_os_release()["PRETTY_NAME"]
+        assert self._system(local, program) == told
+        assert self._system(local, program.replace(b"/etc/os-release", b"/no/such/file")) == (
+            f"{platform.system()} {platform.release()}"
+        )
+        file = local.home / "os-release"
+        file.write_text("NAME=x\nPRETTY_NAME='Last line'")
+        here = program.replace(b"/etc/os-release", os.fsencode(file))
+        assert self._system(local, here) == "Last line"
+
+    def _system(self, local: Local, program: bytes) -> str:
+        hello, found = local.call(program)[0]
+        assert hello == Frame("hello")
+        assert isinstance(found, Frame)
+        return remote.system_name(found.rest)
+
+    def test_the_door_lets_the_same_user_through(self, local: Local) -> None:
+        name = pwd.getpwuid(os.getuid()).pw_name
+        handle = Handle("r", "")
+        found, _ = self._through(local, name).call(
+            remote.converse_program(NONCE, handle), remote.acknowledge_request()
+        )
+        assert found[-1] == Frame("acknowledged")
+
+    def test_the_door_is_closed_to_nobody(self, local: Local) -> None:
+        process = self._through(local, "no-such-user").begin(b"")
+        assert process.communicate(timeout=10) == (b"", b"")
+        assert process.returncode == remote.NO_ACCOUNT
+
+    def _through(self, local: Local, name: str) -> Local:
+        words = shlex.split(remote.command_as("somebody", name))
+        assert words[:3] == ["exec", "/bin/sh", "-c"]
+        return Local([*local.shell[:-1], *words[2:]], local.home, local.env)
 
     def test_a_program_that_was_cut_does_nothing(self, local: Local) -> None:
         program = remote.start_program(NONCE, RunSpec("r", b"echo x\n" * 50))

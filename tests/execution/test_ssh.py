@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -23,13 +27,20 @@ from commands.execution.executor import FOLLOW_LIMIT, Ending, Executor, Handle, 
 from commands.execution.pool import Connection, Timing
 from commands.execution.remote import Frame
 from commands.execution.ssh import SshExecutor
+from commands.rules.launcher import Launcher
 from commands.rules.status import ErrorCode
-from tests.execution.conftest import COOKIE, assert_clean, processes_of
+from tests.execution.conftest import COOKIE, Account, assert_clean, processes_of
 from tests.execution.contract import ExecutorContract, Heard, Rig, new_id, together
 from tests.sshd import Sshd
 
 
 class TestSsh(ExecutorContract):
+    @pytest.fixture
+    def account(self, target: Account, executor: SshExecutor) -> Iterator[str]:
+        yield target.name
+        executor.close()
+        target.assert_clean()
+
     @pytest.fixture
     def rig(self, executor: SshExecutor, sshd: Sshd) -> Iterator[Rig]:
         contract: Executor = executor
@@ -114,6 +125,73 @@ def test_env_of_a_missing_program(rig: Rig) -> None:
     assert caught.value.code == ErrorCode.INTERPRETER_NOT_FOUND
 
 
+ODD_WORDS = [
+    "two  words",
+    "",
+    "'",
+    '"',
+    "$HOME",
+    "`id`",
+    "$(id)",
+    "*",
+    "/*",
+    "~",
+    "a;b|c&d>e<f",
+    "\\",
+    "-n",
+    "--",
+    "!x",
+    "#x",
+    "{a,b}",
+    "[a-z]",
+    "tab\there",
+    "two\nlines",
+    "中文 é ñ \u0081\u0082\u0083\u0084\u0085\u0086\u0087\u0088 😀",
+]
+
+
+def test_the_words_of_a_launcher_arrive_exactly(rig: Rig) -> None:
+    words = (sys.executable, "-c", "import sys; print(ascii(sys.argv[1:]))", *ODD_WORDS)
+    launcher = Launcher((*words, "--file=\0=it's", "\0"), ".py")
+    heard = rig.run(rig.spec("", launcher=launcher))[1]
+    *odd, file, path = ast.literal_eval(heard.stdout.decode())
+    assert odd == ODD_WORDS
+    assert file == f"--file={path}=it's"
+    assert re.search(r"/s\.[0-9a-f]+\.py$", path)
+
+
+def test_the_script_of_a_launcher(rig: Rig) -> None:
+    data = bytes(range(256)) * 20
+    launcher = Launcher(("cat",))
+    assert rig.run(rig.spec(data, launcher=launcher))[1].stdout == data
+
+
+def test_a_launcher_from_the_directory_of_the_run_and_from_path(rig: Rig, tmp_path: Path) -> None:
+    tool = tmp_path / "cc_frame"
+    tool.write_text("#!/bin/sh\necho mine\n")
+    for words in (("./cc_frame",), (str(tool),), ("cc_frame",), ("cd",), (str(tmp_path),), ("-x",)):
+        with pytest.raises(StartRefused) as caught:
+            rig.start(rig.spec("", launcher=Launcher(words), workdir=str(tmp_path)))
+        assert caught.value.code == ErrorCode.LAUNCHER_NOT_FOUND
+    tool.chmod(0o755)
+    for words in (("./cc_frame",), (str(tool),)):
+        spec = rig.spec("", launcher=Launcher(words), workdir=str(tmp_path))
+        assert rig.run(spec)[1].stdout == b"mine\n"
+
+
+def test_a_launcher_whose_name_looks_like_an_option(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "-f").write_text("#!/bin/sh\necho mine $*\n")
+    (tools / "-f").chmod(0o755)
+    with Sshd.started(tmp_path, shell_env={"PATH": f"{tools}:/usr/bin:/bin"}) as [server]:
+        executor = SshExecutor()
+        rig = Rig(executor, server.endpoint)
+        spec = rig.spec("", launcher=Launcher(("-f", "x")))
+        assert rig.run(spec)[1].stdout.startswith(b"mine x /")
+        executor.close()
+
+
 def test_environment_and_directory(rig: Rig, tmp_path: Path) -> None:
     odd = tmp_path / "it's $HOME, 中文\n-x"
     odd.mkdir()
@@ -173,6 +251,97 @@ def test_timeout_ends_the_whole_tree(rig: Rig, kind: str) -> None:
     finished = rig.follow(handle)[0]
     assert (finished.ending, finished.left) == (Ending.TIMEOUT, 0)
     assert alive_with(spec.run_id) == []
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+CHILD = "setsid sleep 60 & echo $!; sleep 60 & echo $!; trap '' TERM; while :; do sleep 0.1; done"
+
+
+def follow_lines(rig: Rig, handle: Handle, count: int) -> None:
+    """Follow until ``count`` lines have come."""
+    lines = []
+
+    def count_lines(output: Output) -> None:
+        lines.extend(output.data.splitlines())
+        if len(lines) >= count:
+            rig.executor.abandon(handle.run_id)
+
+    with pytest.raises(ConnectionLost):
+        rig.executor.follow(rig.endpoint, handle, Offsets(), count_lines, limit=10)
+
+
+def end_by_timeout(rig: Rig, handle: Handle) -> None:
+    rig.follow(handle)
+
+
+def end_by_cancel(rig: Rig, handle: Handle) -> None:
+    follow_lines(rig, handle, 2)
+    rig.executor.cancel(rig.endpoint, handle)
+
+
+@pytest.mark.parametrize("end", [end_by_timeout, end_by_cancel])
+@pytest.mark.parametrize("whole_tree", [True, False])
+def test_children_live_on_only_without_the_whole_tree(
+    rig: Rig, whole_tree: bool, end: Callable[[Rig, Handle], None]
+) -> None:
+    timeout = 1 if end is end_by_timeout else 60
+    spec = rig.spec(CHILD, timeout=timeout, grace=1, whole_tree=whole_tree)
+    handle = rig.start(spec)
+    end(rig, handle)
+    finished, heard = rig.follow(handle)
+    children = [int(word) for word in heard.stdout.split()]
+    assert finished.ending is (Ending.TIMEOUT if end is end_by_timeout else Ending.CANCEL)
+    assert finished.left == (0 if whole_tree else None)
+    alive = [each for each in alive_with(spec.run_id) if each.pid in children]
+    assert len(alive) == (0 if whole_tree else 2)
+    assert rig.executor.cancel(rig.endpoint, handle).left == finished.left
+    # The script itself is gone; a last `sleep 0.1` of its own may be there yet.
+    assert not [each for each in alive_with(spec.run_id) if "sh" in each.name()]
+    for each in alive:
+        each.kill()
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_term_comes_first_without_the_whole_tree(rig: Rig) -> None:
+    script = "trap 'echo cleaned; exit 1' TERM; sleep 60 & echo $!; wait"
+    handle = rig.start(rig.spec(script, timeout=1, grace=5, whole_tree=False))
+    finished, heard = rig.follow(handle)
+    child, told = heard.stdout.split()
+    assert (finished.ending, told) == (Ending.TIMEOUT, b"cleaned")
+    os.kill(int(child), signal.SIGKILL)
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_another_process_with_the_number_of_the_script_is_left_alone(rig: Rig, sshd: Sshd) -> None:
+    """The numbers of processes come round again."""
+    handle = rig.start(rig.spec("echo begun; sleep 60", whole_tree=False))
+    follow_lines(rig, handle, 1)
+    directory = sshd.base / handle.run_id
+    supervisor, watchdog, script = (
+        psutil.Process(int((directory / name).read_text().split()[0]))
+        for name in ("sup", "wd", "pid")
+    )
+    for each in [watchdog, *watchdog.children(), supervisor, *script.children(), script]:
+        each.kill()
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        (directory / "pid").write_text(f"{bystander.pid} 1\n")
+        assert rig.executor.cancel(rig.endpoint, handle).left is None
+        assert bystander.poll() is None
+        bystander.kill()
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_supervisor_killed_without_the_whole_tree(rig: Rig, sshd: Sshd) -> None:
+    handle = rig.start(rig.spec("sleep 60 & echo $!; wait", whole_tree=False))
+    children = []
+
+    def kill(output: Output) -> None:
+        children.append(int(output.data))
+        os.kill(int((sshd.base / handle.run_id / "sup").read_text().split()[0]), signal.SIGKILL)
+
+    with pytest.raises(RunLost, match="its own process was ended"):
+        rig.follow(handle, Heard(on_output=kill))
+    os.kill(children[0], signal.SIGKILL)
     rig.executor.acknowledge(rig.endpoint, handle)
 
 
@@ -458,6 +627,10 @@ def test_only_errors_of_the_contract_leave(
         with pytest.raises(ConnectionLost) as caught:
             act()
         assert caught.value.message.isprintable()
+    monkeypatch.setattr(executor.pool, "reach", fail)
+    with pytest.raises(ConnectionLost) as caught:
+        executor.probe(rig.endpoint)
+    assert caught.value.message.isprintable()
 
 
 @pytest.mark.parametrize("error", [EOFError(), OSError("full"), ConnectFailed("x\n")])
@@ -520,6 +693,12 @@ def test_noise_is_shown_without_controls(tmp_path: Path) -> None:
         executor.close()
     assert caught.value.message.isprintable()
     assert "a[31mbc d" in caught.value.message
+
+
+def test_a_script_does_not_learn_the_nonce(rig: Rig) -> None:
+    heard = rig.run(rig.spec('echo "$0"; tr "\\0" "\\n" </proc/$$/environ'))[1]
+    assert b"/s." in heard.stdout
+    assert not re.search(rb"[0-9a-f]{32}", heard.stdout)
 
 
 def test_a_shell_that_takes_its_time_may_have_started_the_run(
