@@ -22,7 +22,8 @@ from django.utils import timezone
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError, RunLost, StartRefused
 from commands.execution.executor import Ending, Executor, Finished, Handle, Offsets, Output, Started
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services.recorder import Changed, LeaseLost, Received, Recorder
+from commands.services.events import Changed, Received
+from commands.services.recorder import LeaseLost, Recorder
 from commands.services.runs import Claimed
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,14 @@ OVERDUE_S = 30.0
 """Seconds that ending a run takes that outlived its timeout."""
 
 _INVALID_CODES = {
+    ErrorCode.ACCOUNT_NOT_EXISTS,
     ErrorCode.DIRECTORY_NOT_EXISTS,
     ErrorCode.INTERPRETER_NOT_FOUND,
+    ErrorCode.LAUNCHER_NOT_FOUND,
     ErrorCode.COMMAND_NOT_APPLICABLE,
 }
+_OF_THE_USER = {ErrorCode.ACCOUNT_NOT_EXISTS, ErrorCode.RUN_AS_REFUSED}
+"""Refused at the door: nobody looked whether an earlier attempt has started the script."""
 
 
 class Follower:
@@ -65,7 +70,7 @@ class Follower:
             thread = threading.Thread(
                 target=self._carry, args=(claimed,), name=claimed.spec.run_id, daemon=True
             )
-            self._recorder.hold(claimed.run_id)
+            self._recorder.hold(claimed.run_id, claimed.secrets)
             try:
                 thread.start()
             except RuntimeError as error:
@@ -123,7 +128,7 @@ class Follower:
                     return
                 base = started.base
                 deadline = timezone.now() + timedelta(seconds=claimed.spec.timeout)
-            handle = Handle(claimed.spec.run_id, base)
+            handle = replace(claimed.handle, base=base)
             finished = self._follow(claimed, handle, deadline)
         except (ConnectFailed, StartRefused, RunLost) as error:
             if not self._stopping.is_set():
@@ -145,9 +150,9 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 started = self._executor.start(claimed.endpoint, claimed.spec)
-            except (ConnectFailed, ConnectionLost) as error:
+            except (ConnectFailed, ConnectionLost, StartRefused) as error:
                 may_have_begun |= isinstance(error, ConnectionLost)
-                if not may_have_begun:
+                if not may_have_begun or _denies(error):
                     raise
                 if timezone.now() > claimed.deadline + SLACK:
                     raise RunLost(_OUT_OF_REACH) from error
@@ -240,6 +245,11 @@ class Follower:
         pause = ATTACH_AGAIN_S[min(attempt, len(ATTACH_AGAIN_S) - 1)]
         self._stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
         return attempt + 1
+
+
+def _denies(error: ExecutionError) -> bool:
+    """Whether the instance has looked and says that nothing was started."""
+    return isinstance(error, StartRefused) and error.code not in _OF_THE_USER
 
 
 class _Position:

@@ -4,7 +4,8 @@ Threads that wait on SSH ``put`` events here and never touch the database. The r
 what has gathered, writes it in one transaction, and tells listeners once it is committed; so
 a worker uses one connection, and under load batches grow instead of queues. A run's row is
 locked and its ``lease_owner`` compared in that transaction: what a worker without the lease
-reports is dropped, and its next ``put`` raises ``LeaseLost``.
+reports is dropped, and its next ``put`` raises ``LeaseLost``. What an event does to its run,
+and how secrets are masked on the way, is in ``pages``.
 
 While the database is away the recorder keeps the batch and tries again; once 8 MiB wait,
 ``put`` blocks, SSH windows fill, and the scripts' output waits on the instances.
@@ -16,27 +17,24 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from copy import copy
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from commands.execution.executor import Stream
 from commands.models import OutputChunk, Run
-from commands.outputs.lastline import LastLine
 from commands.outputs.wake import Waker
-from commands.rules.status import ErrorCode, Phase, RunStatus, is_final, may_become
+from commands.rules.redaction import Secrets
+from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services import runs
+from commands.services.events import Changed, Event, Receipt, Received
+from commands.services.pages import Memory, Page
 
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1024 * 1024
 PENDING_BYTES = 8 * 1024 * 1024
-CHUNK_BYTES = 64 * 1024
 INTERVAL_S = 0.02
 """Least time between two transactions: long enough to batch, too short to be seen."""
 RENEW_S = 5.0
@@ -46,55 +44,9 @@ _UNSTORABLE = (
 )
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-_STREAM_NUMBERS: dict[Stream, OutputChunk.Stream] = {
-    "stdout": OutputChunk.Stream.STDOUT,
-    "stderr": OutputChunk.Stream.STDERR,
-}
-
-
-class Receipt:
-    """Tells a waiting thread what became of an event. ``stored`` is None until it is known."""
-
-    def __init__(self) -> None:
-        self.stored: bool | None = None
-        self._known = threading.Event()
-
-    def resolve(self, *, stored: bool) -> None:
-        """Say whether it was stored. The first word counts."""
-        if not self._known.is_set():
-            self.stored = stored
-            self._known.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether it is known by now, after at most ``timeout_s``."""
-        return self._known.wait(timeout_s)
-
 
 class LeaseLost(Exception):
     """Another worker owns the run now; whoever carries it here must let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """Bytes that a run printed, from ``offset`` in their stream."""
-
-    run_id: int
-    stream: Stream
-    offset: int
-    data: bytes = field(repr=False)
-    arrived_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """New values for columns of a run; ``receipt`` learns whether they were stored."""
-
-    run_id: int
-    values: dict[str, Any]
-    receipt: Receipt | None = None
-
-
-Event = Received | Changed
 
 
 class Recorder:
@@ -109,9 +61,8 @@ class Recorder:
         self._waker = Waker()
         self._events: deque[Event] = deque()
         self._pending_bytes = 0
-        self._held: set[int] = set()
+        self._held: dict[int, Memory] = {}
         self._lost: set[int] = set()
-        self._last_lines: dict[int, LastLine] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -127,10 +78,11 @@ class Recorder:
             self._changed.notify_all()
         self._thread.join(timeout_s)
 
-    def hold(self, run_id: int) -> None:
-        """Renew the lease of a run from now on."""
+    def hold(self, run_id: int, secrets: Iterable[bytes] = ()) -> None:
+        """Renew the lease of a run from now on, and mask ``secrets`` in what it prints."""
+        memory = Memory(Secrets(secrets))
         with self._changed:
-            self._held.add(run_id)
+            self._held[run_id] = memory
             self._lost.discard(run_id)
 
     def lost(self, run_id: int) -> bool:
@@ -149,9 +101,9 @@ class Recorder:
             raise LeaseLost(run_id)
 
     def drop(self, run_id: int) -> None:
-        """Renew it no longer."""
+        """Renew it no longer, and write nothing more that it reported."""
         with self._changed:
-            self._held.discard(run_id)
+            self._held.pop(run_id, None)
             self._lost.discard(run_id)
 
     def put(self, event: Event) -> None:
@@ -260,11 +212,11 @@ class Recorder:
 
     def _write(self, batch: list[Event]) -> set[int]:
         """Write a batch in one transaction; the invocations that have news."""
-        ids = {event.run_id for event in batch}
+        held = self._held_of(batch)
         receipts: list[tuple[Receipt, bool]] = []
         with transaction.atomic():
-            owned = Run.objects.select_for_update().filter(pk__in=ids, lease_owner=self.owner)
-            pages = {run.pk: _Page(run) for run in owned.order_by("pk")}
+            owned = Run.objects.select_for_update().filter(pk__in=held, lease_owner=self.owner)
+            pages = {run.pk: Page(run, held[run.pk]) for run in owned.order_by("pk")}
             for event in batch:
                 page = pages.get(event.run_id)
                 applied = page is not None and page.apply(event)
@@ -274,34 +226,28 @@ class Recorder:
                 chunk for page in pages.values() for chunk in page.chunks
             )
             for page in pages.values():
-                page.last_line = self._last_line(page)
                 page.save()
-        for page in pages.values():
-            self._keep_last_line(page)
-        self._lose(ids - pages.keys())
+        self._keep(pages)
+        self._lose(held.keys() - pages.keys())
         for receipt, applied in receipts:
             receipt.resolve(stored=applied)
         return {page.run.invocation_id for page in pages.values()}
 
-    def _last_line(self, page: _Page) -> LastLine:
-        """The last line after a page's chunks, as a copy: a transaction may be tried again."""
-        line = copy(self._last_lines.get(page.run.pk) or LastLine())
-        for chunk in page.chunks:
-            page.show(line.feed(bytes(chunk.data)))
-        return line
+    def _held_of(self, batch: list[Event]) -> dict[int, Memory]:
+        """The runs of a batch that are held. Of others, nobody knows what must be masked."""
+        with self._changed:
+            return {one.run_id: self._held[one.run_id] for one in batch if one.run_id in self._held}
 
-    def _keep_last_line(self, page: _Page) -> None:
-        if is_final(page.run.status) or page.last_line is None:
-            self._last_lines.pop(page.run.pk, None)
-        else:
-            self._last_lines[page.run.pk] = page.last_line
+    def _keep(self, pages: Mapping[int, Page]) -> None:
+        """Remember what was learned in a transaction that is committed."""
+        with self._changed:
+            for run_id in pages.keys() & self._held.keys():
+                self._held[run_id] = pages[run_id].memory
 
     def _lose(self, run_ids: Iterable[int]) -> None:
         with self._changed:
-            lost = (self._held & set(run_ids)) - self._lost
+            lost = (self._held.keys() & set(run_ids)) - self._lost
             self._lost |= lost
-        for run_id in lost:
-            self._last_lines.pop(run_id, None)
         if lost:
             self.on_lost(lost)
 
@@ -327,85 +273,8 @@ class Recorder:
             log.warning("Leases were not given back and will run out: %s", error)
 
 
-class _Page:
-    """One run within a transaction: its locked row, and the chunks that come to it."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.chunks: list[OutputChunk] = []
-        self.last_line: LastLine | None = None
-        self._dirty: set[str] = set()
-
-    def apply(self, event: Event) -> bool:
-        """Take an event in; False for a change that the run's state does not allow."""
-        if isinstance(event, Received):
-            self._append(event)
-            return True
-        return self._change(event.values)
-
-    def show(self, last_line: str) -> None:
-        """Have lists show another last line; "" changes nothing."""
-        if last_line:
-            self.run.last_line = last_line
-            self._dirty.add("last_line")
-
-    def save(self) -> None:
-        """Write the columns that changed."""
-        if self._dirty:
-            self.run.save(update_fields=sorted(self._dirty))
-
-    def _change(self, values: dict[str, Any]) -> bool:
-        status = values.get("status", self.run.status)
-        if is_final(self.run.status) or not may_become(self.run.status, status):
-            log.warning("Run %s stays %s, not %s", self.run.pk, self.run.status, status)
-            return False
-        for name, value in values.items():
-            setattr(self.run, name, _storable(name, value))
-            self._dirty.add(name)
-        return True
-
-    def _append(self, event: Received) -> None:
-        size_column = f"{event.stream}_size"
-        size: int = getattr(self.run, size_column)
-        if event.offset > size:
-            raise ValueError(f"Run {self.run.pk}: bytes {size}..{event.offset} are missing")
-        data = event.data[size - event.offset :]  # a follower may repeat, never skip
-        if not data:
-            return
-        self._extend(_STREAM_NUMBERS[event.stream], size, data, event.arrived_at)
-        setattr(self.run, size_column, size + len(data))
-        self._dirty.update({size_column, "next_sequence"})
-
-    def _extend(
-        self, stream: OutputChunk.Stream, offset: int, data: bytes, arrived_at: datetime
-    ) -> None:
-        last = self.chunks[-1] if self.chunks else None
-        if last and last.stream == stream and len(last.data) + len(data) <= CHUNK_BYTES:
-            last.data = bytes(last.data) + data
-            return
-        self.chunks.append(
-            OutputChunk(
-                run=self.run,
-                sequence=self.run.next_sequence,
-                stream=stream,
-                offset=offset,
-                data=data,
-                arrived_at=arrived_at,
-            )
-        )
-        self.run.next_sequence += 1
-
-
 def _nothing(_run_ids: set[int]) -> None:
     """Nobody wants to know."""
-
-
-def _storable(name: str, value: Any) -> Any:
-    """Text as every database takes it: no NUL, no lone surrogate, not longer than its column."""
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\x00", "").encode(errors="replace").decode()
-    return text[: getattr(Run._meta.get_field(name), "max_length", None)]
 
 
 def _resolve(batch: list[Event], *, stored: bool) -> None:

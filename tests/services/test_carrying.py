@@ -21,8 +21,9 @@ from commands.models import Instance, OutputChunk, Run
 from commands.outputs import store
 from commands.rules.status import ErrorCode
 from commands.services import following, instances, invocations, recorder, runs
+from commands.services.events import Changed, Received
 from commands.services.invocations import CommandInput
-from commands.services.recorder import Changed, LeaseLost, Received, Recorder
+from commands.services.recorder import LeaseLost, Recorder
 from commands.services.worker import Worker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.data_layer]
@@ -133,6 +134,37 @@ def test_what_is_refused_before_it_starts(create, worker, executor, fleet):
     assert (run.status, run.error_code) == ("Aborted", "ConnectionRefused")
     assert run.error_info
     assert executor.started == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "status", "code"),
+    [
+        ({"launcher": "no-such-program -u"}, "Invalid", "LauncherNotFound"),
+        ({"run_as": "no-such-user"}, "Invalid", "AccountNotExists"),
+        ({"run_as": "forbidden"}, "Aborted", "RunAsRefused"),
+    ],
+)
+def test_programs_and_users_that_are_not_there(create, columns, status, code):
+    executor = FakeExecutor(forbidden={"forbidden"})
+    made = Worker(executor)
+    try:
+        task = create("say a", **columns)
+        take(made, task)
+        [run] = finished(task)
+        assert (run.status, run.error_code) == (status, code)
+        assert executor.started == []
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_another_user_is_asked_for_from_start_to_end(create, worker, executor):
+    task = create("say a", run_as="deploy", launcher="sh -e")
+    take(worker, task)
+    [run] = finished(task)
+    assert (run.status, output(run, "stdout")) == ("Success", b"a\n")
+    spec = executor.specs[run.execution_id]
+    assert (spec.run_as, spec.launcher.words, spec.whole_tree) == ("deploy", ("sh", "-e"), True)
 
 
 def test_broken_connections_lose_and_repeat_nothing(create, worker, executor):
@@ -496,6 +528,18 @@ def test_what_another_worker_may_have_started_is_not_called_never_started(create
     try:
         task = create("say once")
         Run.objects.update(phase="connecting")
+        take(made, task)
+        assert finished(task)[0].status == "Success"
+    finally:
+        made.stop()
+        connection.close()
+
+
+def test_a_user_refused_after_a_start_that_may_have_worked_is_no_proof(create, executor):
+    refused = StartRefused("sudo was changed", code="RunAsRefused")
+    made = Worker(FailingOnce(executor, "start", ConnectionLost("cut"), refused))
+    try:
+        task = create("say once", run_as="deploy")
         take(made, task)
         assert finished(task)[0].status == "Success"
     finally:

@@ -1,0 +1,178 @@
+"""What events do to a run: its row, the chunks that come to it, and the masking in between.
+
+Secret values never reach the database. Each stream goes through a masker, and a run's sizes
+count the bytes that it released; those it holds back, as they could begin a secret, are only
+in memory. A worker that takes over attaches behind the released bytes and gets the others
+again; ``stdout_masked`` and ``stderr_masked`` tell its maskers what to go on masking.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from copy import copy
+from datetime import datetime
+from typing import Any
+
+from commands.execution.executor import Stream
+from commands.models import OutputChunk, Run
+from commands.outputs.lastline import LastLine
+from commands.rules.redaction import Masker, Secrets
+from commands.rules.status import is_final, may_become
+from commands.services.events import Event, Received
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 * 1024
+"""Most bytes of a stored chunk."""
+
+_STREAM_NUMBERS: dict[Stream, OutputChunk.Stream] = {
+    "stdout": OutputChunk.Stream.STDOUT,
+    "stderr": OutputChunk.Stream.STDERR,
+}
+_READ_BY_PEOPLE = {"error_info", "hostname", "last_line"}
+"""Columns in which secrets are hidden; the others hold what the console itself goes by."""
+
+
+class Memory:
+    """What is known of a run from one transaction to the next, besides its row.
+
+    A copy is independent of it: a transaction may fail and be tried again.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self.secrets = secrets
+        self.last_line = LastLine()
+        self._maskers: dict[Stream, tuple[int, Masker]] = {}
+
+    def __copy__(self) -> Memory:
+        other = Memory(self.secrets)
+        other.last_line = copy(self.last_line)
+        other._maskers = {key: (at, copy(one)) for key, (at, one) in self._maskers.items()}
+        return other
+
+    def masker(self, stream: Stream, size: int, masked: int) -> Masker:
+        """The masker of a stream of which ``size`` bytes are stored, by whomever."""
+        at, masker = self._maskers.get(stream) or (0, Masker(self.secrets))
+        if at != size:
+            masker.skip(size - at, masked)
+            self.keep(stream, size, masker)
+        return masker
+
+    def keep(self, stream: Stream, size: int, masker: Masker) -> None:
+        """Remember the masker of a stream of which it released all up to ``size``."""
+        self._maskers[stream] = size, masker
+
+
+class Page:
+    """One run within a transaction: its locked row, and the chunks that come to it.
+
+    ``memory`` is a copy of what was given, to be kept once the transaction is committed.
+    """
+
+    def __init__(self, run: Run, memory: Memory) -> None:
+        self.run = run
+        self.memory = copy(memory)
+        self.chunks: list[OutputChunk] = []
+        self._dirty: set[str] = set()
+
+    def apply(self, event: Event) -> bool:
+        """Take an event in; False for a change that the run's state does not allow.
+
+        Raises ValueError if bytes before it are missing.
+        """
+        if isinstance(event, Received):
+            self._append(event)
+            return True
+        return self._change(event.values)
+
+    def save(self) -> None:
+        """Write the columns that changed; the chunks are the caller's to write."""
+        self._show_last_line()
+        if self._dirty:
+            self.run.save(update_fields=sorted(self._dirty))
+
+    def _change(self, values: Mapping[str, Any]) -> bool:
+        status = values.get("status", self.run.status)
+        if is_final(self.run.status) or not may_become(self.run.status, status):
+            log.warning("Run %s stays %s, not %s", self.run.pk, self.run.status, status)
+            return False
+        if is_final(status):
+            self._finish(values["finished_at"])
+        for name, value in values.items():
+            self._set(name, self._storable(name, value))
+        return True
+
+    def _append(self, event: Received) -> None:
+        masker = self._masker(event.stream)
+        reached = self._size(event.stream) + masker.held
+        if event.offset > reached:
+            raise ValueError(f"Run {self.run.pk}: bytes {reached}..{event.offset} are missing")
+        data = event.data[reached - event.offset :]  # a follower may repeat, never skip
+        if data:
+            self._store(event.stream, masker, masker.feed(data), event.arrived_at)
+
+    def _finish(self, now: datetime) -> None:
+        """Store what is held back: no more comes."""
+        for stream in _STREAM_NUMBERS:
+            masker = self._masker(stream)
+            self._store(stream, masker, masker.finish(), now)
+
+    def _masker(self, stream: Stream) -> Masker:
+        masked: int = getattr(self.run, f"{stream}_masked")
+        return self.memory.masker(stream, self._size(stream), masked)
+
+    def _size(self, stream: Stream) -> int:
+        size: int = getattr(self.run, f"{stream}_size")
+        return size
+
+    def _store(self, stream: Stream, masker: Masker, released: bytes, arrived_at: datetime) -> None:
+        size = self._size(stream)
+        for start in range(0, len(released), CHUNK_BYTES):
+            self._extend(stream, size + start, released[start : start + CHUNK_BYTES], arrived_at)
+        size += len(released)
+        self._set(f"{stream}_size", size)
+        self._set(f"{stream}_masked", masker.masked)
+        self.memory.keep(stream, size, masker)
+
+    def _extend(self, stream: Stream, offset: int, data: bytes, arrived_at: datetime) -> None:
+        number = _STREAM_NUMBERS[stream]
+        last = self.chunks[-1] if self.chunks else None
+        if last and last.stream == number and len(last.data) + len(data) <= CHUNK_BYTES:
+            last.data = bytes(last.data) + data
+            return
+        self.chunks.append(
+            OutputChunk(
+                run=self.run,
+                sequence=self.run.next_sequence,
+                stream=number,
+                offset=offset,
+                data=data,
+                arrived_at=arrived_at,
+            )
+        )
+        self._set("next_sequence", self.run.next_sequence + 1)
+
+    def _show_last_line(self) -> None:
+        text = ""
+        for chunk in self.chunks:
+            text = self.memory.last_line.feed(bytes(chunk.data)) or text
+        if text:
+            self._set("last_line", self._storable("last_line", text))
+
+    def _set(self, name: str, value: Any) -> None:
+        if getattr(self.run, name) != value:
+            setattr(self.run, name, value)
+            self._dirty.add(name)
+
+    def _storable(self, name: str, value: Any) -> Any:
+        """Text as every database takes it, without secrets where people read it.
+
+        No NUL, no lone surrogate, not longer than its column.
+        """
+        if not isinstance(value, str):
+            return value
+        text = value.replace("\x00", "").encode(errors="replace").decode()
+        if name in _READ_BY_PEOPLE:
+            text = self.memory.secrets.hide_in(text)
+        return text[: getattr(Run._meta.get_field(name), "max_length", None)]
