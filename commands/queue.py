@@ -22,6 +22,7 @@ class Job(StrEnum):
 
     START_RUNS = "commands.tasks.start_runs"
     RECONCILE = "commands.tasks.reconcile"
+    CHECK_CONNECTIONS = "commands.tasks.check_connections"
 
 
 def enqueue(job: Job, **ids: object) -> None:

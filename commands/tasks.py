@@ -26,6 +26,15 @@ def reconcile() -> None:
         _take(overdue)
 
 
+@shared_task(name=Job.CHECK_CONNECTIONS.value)
+def check_connections() -> None:
+    """Have instances checked that are due. It only rings: nothing is waited for here."""
+    try:
+        worker.current().checker.ask()
+    except worker.Ending:
+        pass  # the next message reaches another worker
+
+
 @worker_shutting_down.connect
 def let_go(**_signal: Any) -> None:
     """Give runs back as soon as the worker is told to end, so that nobody waits for leases."""

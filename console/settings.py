@@ -52,6 +52,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "console.encoding.ReadableBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -150,7 +151,10 @@ WHITENOISE_USE_FINDERS = True
 CELERY_BROKER_URL = environment.broker("BROKER_URL", broker.url(DATA_DIR))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "run"
-CELERY_TASK_ROUTES = {"commands.tasks.reconcile": {"queue": "control"}}
+CELERY_TASK_ROUTES = {
+    "commands.tasks.reconcile": {"queue": "control"},
+    "commands.tasks.check_connections": {"queue": "control"},
+}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -168,8 +172,15 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BEAT_SCHEDULE = {
-    "reconcile": {"task": "commands.tasks.reconcile", "schedule": 5.0, "options": {"expires": 5}}
+    "reconcile": {"task": "commands.tasks.reconcile", "schedule": 5.0, "options": {"expires": 5}},
+    "check-connections": {
+        "task": "commands.tasks.check_connections",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
 }
+CONSOLE_CHECK_EVERY = environment.number("CONSOLE_CHECK_EVERY", 30, least=5)
+"""Seconds after which an instance is checked again: whether it can be reached."""
 
 # --- language and time -----------------------------------------------------------------
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from celery.exceptions import Reject
+from django.conf import settings
 from django.utils import timezone
 
 from commands import queue, tasks
 from commands.execution.fake import FakeExecutor
+from commands.models import Instance
 from commands.services import invocations, worker
 from commands.services.invocations import CommandInput
 from tests.services.test_carrying import finished
@@ -38,11 +42,18 @@ def task(cast, fleet):
 
 
 def test_every_job_is_a_task():
-    assert {tasks.start_runs.name, tasks.reconcile.name} == {job.value for job in queue.Job}
+    made = {tasks.start_runs.name, tasks.reconcile.name, tasks.check_connections.name}
+    assert made == {job.value for job in queue.Job}
+
+
+def test_every_periodic_job_is_a_task_and_leaves_the_queue_of_runs_alone():
+    for entry in settings.CELERY_BEAT_SCHEDULE.values():
+        assert entry["task"] in {job.value for job in queue.Job}
+        assert settings.CELERY_TASK_ROUTES[entry["task"]] == {"queue": "control"}
 
 
 def test_the_job_of_a_new_task_starts_it(executor, task, sent):
-    [(job, ids)] = sent
+    [(job, ids)] = [each for each in sent if each[0] != queue.Job.CHECK_CONNECTIONS]
     assert job == tasks.start_runs.name
     tasks.start_runs(**ids)
     assert finished(task)[0].status == "Success"
@@ -54,6 +65,21 @@ def test_what_nobody_took_is_reconciled(executor, task):
     task.runs.update(lease_until=timezone.now())
     tasks.reconcile()
     assert finished(task)[0].status == "Success"
+
+
+def test_the_job_of_a_new_instance_has_it_checked(executor, fleet, sent):
+    assert (tasks.check_connections.name, {}) in sent
+    tasks.check_connections()
+    until = time.monotonic() + 30
+    while Instance.objects.exclude(connection="reachable").exists():
+        assert time.monotonic() < until, "the instances were not checked"
+        time.sleep(0.01)
+
+
+def test_a_worker_that_ends_checks_nothing_more(executor):
+    tasks.let_go()
+    tasks.check_connections()
+    assert worker._current is None
 
 
 def test_a_worker_that_ends_gives_messages_back(executor, task):

@@ -11,7 +11,7 @@ from commands.errors import Conflict, Denied, Invalid
 from commands.execution import hostkey
 from commands.models import Credential, Grant, Instance, InstanceTag, Region, Team, User
 from commands.models.instance import fingerprint
-from commands.services import teams
+from commands.services import connections, teams
 
 _NAME = re.compile(r"[\w .:@-]{1,128}")
 
@@ -39,18 +39,8 @@ def add_instance(
     access.require(actor, access.Permission.INSTANCE_MANAGE, team)
     if credential.team_id != team.pk or credential.region_id != region.pk:
         raise Denied("That credential belongs to another team or region.")
-    return _create(
-        team=team,
-        region=region,
-        name=name,
-        host=host,
-        port=port,
-        user=user,
-        credential=credential,
-        host_key=host_key,
-        tags=tags or {},
-        os_type=os_type,
-    )
+    instance = Instance(team=team, region=region, name=name, credential=credential, os_type=os_type)
+    return _keep(instance, host=host, port=port, user=user, host_key=host_key, tags=tags or {})
 
 
 @transaction.atomic
@@ -117,47 +107,32 @@ def ensure_demo_instance(
         name="Demo key",
         defaults={"kind": Credential.Kind.PRIVATE_KEY, "secret": private_key},
     )
-    known = Instance.objects.filter(team=team, region=region, name=name, credential=credential)
-    if instance := known.first():
-        instance.host, instance.port, instance.user = host, port, user
-        instance.host_key = _checked_host_key(host_key)
-        instance.save(update_fields=["host", "port", "user", "host_key"])
-        return instance
-    return _create(
-        team=team,
-        region=region,
-        name=name,
-        host=host,
-        port=port,
-        user=user,
-        credential=credential,
-        host_key=host_key,
-        tags={"demo": ""},
-        os_type=Instance.Os.LINUX,
-    )
+    columns = {"team": team, "region": region, "name": name, "credential": credential}
+    instance = Instance.objects.filter(**columns).first() or Instance(**columns)
+    return _keep(instance, host=host, port=port, user=user, host_key=host_key, tags={"demo": ""})
 
 
-def _create(
-    *, host_key: str, tags: dict[str, str], name: str, host: str, port: int, **columns: object
+def _keep(
+    instance: Instance, *, host: str, port: int, user: str, host_key: str, tags: dict[str, str]
 ) -> Instance:
-    if not name.strip() or not host.strip():
+    """Save an instance with where it is from now on, and have it checked. Raises Invalid."""
+    instance.name, instance.host = instance.name.strip(), host.strip()
+    if not instance.name or not instance.host:
         raise Invalid("An instance needs a name and a host.", field="name")
-    if not _NAME.fullmatch(name.strip()):
+    if not _NAME.fullmatch(instance.name):
         # Scripts may contain it, so it must not be able to become code there.
         raise Invalid(
             "An instance's name has letters, digits, spaces and . _ - : @ only.", field="name"
         )
     if not 1 <= port <= 65_535:
         raise Invalid("Port must be between 1 and 65,535.", field="port")
-    instance = Instance.objects.create(
-        name=name.strip(),
-        host=host.strip(),
-        port=port,
-        host_key=_checked_host_key(host_key),
-        **columns,
-    )
+    instance.port, instance.user = port, user
+    instance.host_key = _checked_host_key(host_key)
+    connections.forget(instance)
+    instance.save()
     InstanceTag.objects.bulk_create(
-        InstanceTag(instance=instance, key=key, value=value) for key, value in tags.items()
+        (InstanceTag(instance=instance, key=key, value=value) for key, value in tags.items()),
+        ignore_conflicts=True,
     )
     return instance
 

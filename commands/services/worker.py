@@ -1,4 +1,4 @@
-"""What a worker process is made of: one executor, one recorder, one follower.
+"""What a worker process is made of: one executor, one recorder, one follower, one checker.
 
 They are made at the first task, after Celery has forked or started its threads, and live as
 long as the process.
@@ -11,17 +11,19 @@ import secrets
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 
 from commands.execution.executor import Executor
 from commands.execution.ssh import SshExecutor
 from commands.services import runs
+from commands.services.checking import Checker
 from commands.services.following import Follower
 from commands.services.recorder import Recorder
 
 
 class Worker:
-    """Takes runs over and carries them to their end."""
+    """Takes runs over and carries them to their end; checks connections meanwhile."""
 
     def __init__(self, executor: Executor) -> None:
         host = socket.gethostname()[:32]
@@ -29,7 +31,9 @@ class Worker:
         self.recorder = Recorder(self.owner)
         self.follower = Follower(executor, self.recorder)
         self.recorder.on_lost = self.follower.abandon
+        self.checker = Checker(executor)
         self.recorder.start()
+        self.checker.start()
 
     def take(self, run_ids: Sequence[int], *, now: datetime) -> int:
         """Carry those of ``run_ids`` that nobody has; how many those were."""
@@ -41,10 +45,10 @@ class Worker:
 
     def stop(self) -> None:
         """Let go of everything: scripts go on, other workers take the runs over."""
-        try:
-            self.follower.stop()
-        finally:
-            self.recorder.stop()
+        with ExitStack() as last_first:
+            last_first.callback(self.recorder.stop)
+            last_first.callback(self.follower.stop)
+            last_first.callback(self.checker.stop)
 
 
 class Ending(Exception):

@@ -6,7 +6,9 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.utils import timezone
 
+from commands import queue
 from commands.errors import Conflict, Denied, Invalid
 from commands.models import Credential, Instance
 from commands.models.instance import fingerprint
@@ -151,5 +153,16 @@ def test_demo_instances_are_refreshed_not_doubled(cast):
         "host_key": HOST_KEY,
     }
     first = instances.ensure_demo_instance(**given, port=4000)
+    Instance.objects.update(connection="reachable", checked_at=timezone.now(), system="Debian")
     again = instances.ensure_demo_instance(**given, port=4001)
     assert (first.pk, again.port) == (again.pk, 4001)
+    kept = Instance.objects.get()
+    assert (kept.port, kept.connection, kept.checked_at, kept.system) == (4001, "unknown", None, "")
+    assert [str(tag) for tag in kept.tags.all()] == ["demo"]
+
+
+def test_a_new_instance_is_checked_at_once(make_instance, sent, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        make_instance(" web-01 ")
+    assert Instance.objects.get().name == "web-01"
+    assert sent == [(queue.Job.CHECK_CONNECTIONS, {})]
