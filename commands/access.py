@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 
 class Permission(StrEnum):
-    """Things a member may be allowed to do, as ``resource:action``."""
+    """Things a member may be allowed to do, as ``resource:action``.
 
+    ``COMMAND_RUN`` is running a saved command as it stands; ``INVOCATION_CREATE`` is running
+    anything, so it includes values that are inserted as typed and changes for one task.
+    """
+
+    COMMAND_READ = "command:read"
+    COMMAND_RUN = "command:run"
+    COMMAND_MANAGE = "command:manage"
     INVOCATION_READ = "invocation:read"
     INVOCATION_CREATE = "invocation:create"
     INSTANCE_READ = "instance:read"
@@ -26,19 +33,19 @@ class Permission(StrEnum):
     TEAM_MANAGE = "team:manage"
 
 
-_READ = frozenset({Permission.INVOCATION_READ, Permission.INSTANCE_READ})
+_READ = frozenset({Permission.COMMAND_READ, Permission.INVOCATION_READ, Permission.INSTANCE_READ})
+_RUN = _READ | {Permission.COMMAND_RUN}
 
-# A Runner runs saved commands only, so it may not create an invocation of a new one.
 PERMISSIONS: dict[str, frozenset[Permission]] = {
     Role.VIEWER: _READ,
-    Role.RUNNER: _READ,
-    Role.OPERATOR: _READ | {Permission.INVOCATION_CREATE},
+    Role.RUNNER: _RUN,
+    Role.OPERATOR: _RUN | {Permission.COMMAND_MANAGE, Permission.INVOCATION_CREATE},
     Role.TEAM_ADMIN: frozenset(Permission),
 }
 
 
-def allows(actor: User | AnonymousUser | None, permission: Permission, team: Team) -> bool:
-    """Whether ``actor`` may do what ``permission`` names in ``team``."""
+def allows(actor: User | AnonymousUser | None, permission: str, team: Team) -> bool:
+    """Whether ``actor`` may do what ``permission`` (one of ``Permission``) names in ``team``."""
     if actor is None or not actor.is_authenticated or not actor.is_active:
         return False
     role = Membership.objects.filter(team=team, user=actor).values_list("role", flat=True).first()

@@ -6,7 +6,8 @@
     │   ├── InvalidFields      several of them at once
     │   └── QuotaExceeded      a team has used up, or asks for more than, what it may use
     ├── Conflict               the request contradicts the state of things
-    │   └── IdempotencyMismatch  a client token came again with another request
+    │   ├── IdempotencyMismatch  a client token came again with another request
+    │   └── EditConflict         somebody else saved a newer version in the meantime
     └── ExecutionError         an instance could not be made to do something
         ├── ConnectFailed      nothing was started: no usable SSH connection
         ├── StartRefused       nothing was started: the instance said why
@@ -81,6 +82,18 @@ class IdempotencyMismatch(Conflict):
     """A client token was used before, with a different request."""
 
     code = "IdempotentParameterMismatch"
+
+
+class EditConflict(Conflict):
+    """An edit began with a version that is no longer the newest.
+
+    ``number`` is the newest version's, ``by`` the name of who saved it (``""`` if unknown).
+    """
+
+    def __init__(self, message: str, *, number: int, by: str) -> None:
+        super().__init__(message)
+        self.number = number
+        self.by = by
 
 
 class ExecutionError(CommandConsoleError):

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
 
 from commands.models.ids import new_command_uid
 from commands.models.team import Region, Team, User
 from commands.rules import limits
-from commands.rules.content import CommandType
+from commands.rules.content import CommandType, Termination
+from commands.rules.schema import ParameterSchema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.contrib.auth.models import AnonymousUser
+    from django_stubs_ext import StrOrPromise
 
 
 class Type(models.TextChoices):
@@ -29,6 +35,43 @@ def type_choices() -> list[tuple[str, str]]:
     return Type.choices
 
 
+class TerminationChoice(models.TextChoices):
+    """What a timeout or a stop ends, as people read it."""
+
+    PROCESS_TREE = Termination.PROCESS_TREE.value, _("The script and everything it started")
+    PROCESS = Termination.PROCESS.value, _("Only the script itself")
+
+
+def termination_choices() -> Sequence[tuple[str, StrOrPromise]]:
+    """Terminations for forms; a function, so that migrations hold no copy of them."""
+    return TerminationChoice.choices
+
+
+class Definition(models.Model):
+    """What to run and how: the columns that a version, and a task's frozen copy of it, share.
+
+    ``parameters`` are the schemas of parameters by key (``ParameterSchema.to_dict``).
+    """
+
+    content = models.TextField()
+    workdir = models.CharField(max_length=limits.WORKDIR_CHARS, blank=True, default="")
+    timeout = models.PositiveIntegerField(default=limits.TIMEOUT_DEFAULT)
+    use_params = models.BooleanField(default=False)
+    parameters = models.JSONField(default=dict, blank=True)
+    launcher = models.CharField(max_length=limits.LAUNCHER_BYTES, blank=True, default="")
+    run_as = models.CharField(max_length=limits.RUN_AS_CHARS, blank=True, default="")
+    termination = models.CharField(
+        max_length=16, choices=termination_choices, default=TerminationChoice.PROCESS_TREE
+    )
+
+    class Meta:
+        abstract = True
+
+    def schemas(self) -> dict[str, ParameterSchema]:
+        """The schema of every parameter that has one, by key."""
+        return {key: ParameterSchema.from_dict(data) for key, data in self.parameters.items()}
+
+
 class CommandQuerySet(models.QuerySet["Command"]):
     """Commands, and who may see them."""
 
@@ -40,9 +83,74 @@ class CommandQuerySet(models.QuerySet["Command"]):
         """Commands of the teams of ``user``."""
         return self.filter(team__in=Team.objects.of(user))
 
+    def search(self, text: str) -> CommandQuerySet:
+        """Commands with every word of ``text`` in their name, description or newest content.
+
+        Sets ``rank``: 0 where all of it is in the name, 1 with the description, else 2.
+        """
+        found, in_name, in_words = self, Q(), Q()
+        # Not every database takes NUL in a comparison; no command has it.
+        for word in text.replace("\0", " ").split()[: limits.SEARCH_WORDS]:
+            newest = CommandVersion.objects.newest().filter(content__icontains=word)
+            name, words = Q(name__icontains=word), Q(description__icontains=word)
+            found = found.filter(
+                name | words | models.Exists(newest.filter(command=models.OuterRef("pk")))
+            )
+            in_name, in_words = in_name & name, in_words & (name | words)
+        return found.annotate(rank=_rank(in_name, in_words))
+
+    def pinned_first(self, user: User) -> CommandQuerySet:
+        """Those that ``user`` pinned on top, then by name; sets ``pinned``."""
+        pins = CommandPin.objects.filter(user=user, command=models.OuterRef("pk"))
+        rank = ["rank"] if "rank" in self.query.annotations else []
+        return self.annotate(pinned=models.Exists(pins)).order_by(
+            "-pinned", *rank, Lower("name"), "uid"
+        )
+
+    def used_first(self, user: User) -> CommandQuerySet:
+        """Those that ``user`` pinned on top, then what that user ran last, then by name."""
+        pins = CommandPin.objects.filter(user=user, command=models.OuterRef("pk"))
+        used = (
+            self.model.objects.filter(pk=models.OuterRef("pk"), invocations__created_by=user)
+            .order_by("-invocations__created_at")
+            .values("invocations__created_at")
+        )
+        return self.annotate(pinned=models.Exists(pins), used=models.Subquery(used[:1])).order_by(
+            "-pinned", models.F("used").desc(nulls_last=True), Lower("name"), "uid"
+        )
+
+    def with_use(self) -> CommandQuerySet:
+        """Sets ``times_run``, a number of tasks, and ``last_task``, the newest one's key."""
+        same = self.model.objects.filter(pk=models.OuterRef("pk")).order_by()
+        tasks = same.annotate(number=models.Count("invocations"))
+        last = same.order_by("-invocations__created_at", "-invocations__pk")
+        return self.annotate(
+            times_run=models.Subquery(tasks.values("number")),
+            last_task=models.Subquery(last.values("invocations__pk")[:1]),
+        )
+
+    def with_newest(self) -> CommandQuerySet:
+        """Brings the newest version along, as the only one in the list ``newest``."""
+        newest = models.Prefetch(
+            "versions", queryset=CommandVersion.objects.newest(), to_attr="newest"
+        )
+        return self.prefetch_related(newest)
+
+
+def _rank(in_name: Q, in_words: Q) -> models.Case | models.Value:
+    """Where a command stands among what was found; nothing was looked for without conditions."""
+    if not in_name:
+        return models.Value(0)
+    whens = models.When(in_name, then=0), models.When(in_words, then=1)
+    return models.Case(*whens, default=2, output_field=models.IntegerField())
+
 
 class Command(models.Model):
-    """A script with a name. With Save Command off it has ``kept=False`` and is listed nowhere."""
+    """A script with a name. With Save Command off it has ``kept=False`` and is listed nowhere.
+
+    ``latest`` is the number of its newest version, whose name, description, tags and
+    ``runners_may_type`` it repeats.
+    """
 
     Type = Type
 
@@ -53,8 +161,13 @@ class Command(models.Model):
     description = models.CharField(max_length=limits.DESCRIPTION_CHARS, blank=True, default="")
     type = models.CharField(max_length=24, choices=type_choices)
     kept = models.BooleanField(default=False)
+    latest = models.PositiveIntegerField(default=1)
+    runners_may_type = models.BooleanField(default=False)
+    tags = models.JSONField(default=dict, blank=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
+    updated_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    updated_at = models.DateTimeField()
 
     objects = CommandQuerySet.as_manager()
 
@@ -73,17 +186,33 @@ class Command(models.Model):
         return self.name
 
 
-class CommandVersion(models.Model):
-    """What a command said at one time. Versions are immutable: an edit adds one."""
+class CommandVersionQuerySet(models.QuerySet["CommandVersion"]):
+    """Versions, and which of them are in force."""
+
+    def newest(self) -> CommandVersionQuerySet:
+        """The newest version of each command."""
+        return self.filter(number=models.F("command__latest"))
+
+
+class CommandVersion(Definition):
+    """What a command said at one time. Versions are immutable: an edit adds one.
+
+    ``runners_may_type``: whether members that only run saved commands may give values that are
+    inserted as typed, so that those can be code. ``tags`` are values by key. ``restored_from`` is
+    the number of the older version that this one brought back.
+    """
 
     command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
-    content = models.TextField()
-    workdir = models.CharField(max_length=limits.WORKDIR_CHARS, blank=True, default="")
-    timeout = models.PositiveIntegerField(default=limits.TIMEOUT_DEFAULT)
-    use_params = models.BooleanField(default=False)
+    name = models.CharField(max_length=limits.NAME_CHARS)
+    description = models.CharField(max_length=limits.DESCRIPTION_CHARS, blank=True, default="")
+    runners_may_type = models.BooleanField(default=False)
+    tags = models.JSONField(default=dict, blank=True)
+    restored_from = models.PositiveIntegerField(null=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
+
+    objects = CommandVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ["command", "-number"]
@@ -93,6 +222,10 @@ class CommandVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(timeout__gte=limits.TIMEOUT_MIN, timeout__lte=limits.TIMEOUT_MAX),
                 name="command_version_timeout",
+            ),
+            models.CheckConstraint(
+                condition=Q(termination__in=[value.value for value in Termination]),
+                name="command_version_termination",
             ),
         ]
 
@@ -104,3 +237,17 @@ class CommandVersion(models.Model):
         if not self._state.adding:
             raise TypeError("A command version is immutable; add a new one.")
         super().save(*args, **kwargs)
+
+
+class CommandPin(models.Model):
+    """A command that somebody wants on top of the library."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="command_pins")
+    command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="pins")
+
+    class Meta:
+        ordering = ["user", "command"]
+        constraints = [models.UniqueConstraint(fields=["user", "command"], name="command_pin_once")]
+
+    def __str__(self) -> str:
+        return f"{self.command} of {self.user}"

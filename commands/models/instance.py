@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import Q
@@ -14,13 +15,19 @@ from django.utils.translation import gettext_lazy as _
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_instance_uid
 from commands.models.team import Region, Team, User
+from commands.rules import limits
+from commands.rules.connection import USABLE, Connection
 from commands.rules.content import OsType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from django.contrib.auth.models import AnonymousUser
     from django_stubs_ext import StrOrPromise
+
+
+_TAG = "tag:"
+_WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
 
 
 class CredentialKind(models.TextChoices):
@@ -35,6 +42,21 @@ class Os(models.TextChoices):
 
     LINUX = OsType.LINUX.value, "Linux"
     WINDOWS = OsType.WINDOWS.value, "Windows"
+
+
+class ConnectionState(models.TextChoices):
+    """What the last light check found, as people read it."""
+
+    UNKNOWN = Connection.UNKNOWN.value, _("Not checked yet")
+    REACHABLE = Connection.REACHABLE.value, _("Reachable")
+    UNREACHABLE = Connection.UNREACHABLE.value, _("Unreachable")
+    HOST_KEY_CHANGED = Connection.HOST_KEY_CHANGED.value, _("Host key changed")
+    SIGN_IN_REFUSED = Connection.SIGN_IN_REFUSED.value, _("Sign-in refused")
+
+
+def connection_choices() -> Sequence[tuple[str, StrOrPromise]]:
+    """Connections for forms; a function, so that migrations hold no copy of them."""
+    return ConnectionState.choices
 
 
 def kind_choices() -> Sequence[tuple[str, StrOrPromise]]:
@@ -78,6 +100,27 @@ class Credential(models.Model):
         return self.name
 
 
+def _storable(text: str) -> str:
+    """``text`` without what a database can't compare: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", " ").encode(errors="ignore").decode()
+
+
+def _words(text: str) -> list[str]:
+    words = (word.replace('"', "") for word in _WORD.findall(_storable(text)))
+    return [word for word in words if word][: limits.SEARCH_WORDS]
+
+
+def _tagged(text: str) -> models.QuerySet[InstanceTag, Any]:
+    """Keys of instances with the tag that somebody looks for."""
+    key, equals, value = text.partition("=")
+    fits = (
+        Q(key__iexact=key, value__iexact=value)
+        if equals
+        else Q(key__iexact=key) | Q(value__iexact=key)
+    )
+    return InstanceTag.objects.filter(fits).values("instance")
+
+
 class InstanceQuerySet(models.QuerySet["Instance"]):
     """Instances, and who may see and use them."""
 
@@ -92,11 +135,57 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         lent = Grant.objects.filter(team__in=teams).values("instance")
         return self.filter(Q(team__in=teams) | Q(pk__in=lent))
 
+    def running(self) -> InstanceQuerySet:
+        """Instances that are enabled and not known to be out of reach."""
+        return self.filter(enabled=True, connection__in=sorted(USABLE))
+
+    def search(self, text: str) -> InstanceQuerySet:
+        """Those that every word of ``text`` fits, in any case.
+
+        A word is part of a name, an id or a host. ``tag:web`` is a whole key or value of a tag,
+        ``tag:role=web`` both. What has spaces goes in double quotes: ``tag:"team=web shop"``.
+        """
+        found = self
+        for word in _words(text):
+            if word.lower().startswith(_TAG):
+                found = found.filter(pk__in=_tagged(word[len(_TAG) :]))
+            else:
+                found = found.filter(
+                    Q(name__icontains=word) | Q(uid__icontains=word) | Q(host__icontains=word)
+                )
+        return found
+
+    def facet(
+        self, *, os_type: str = "", connection: str = "", tags: Collection[str] = ()
+    ) -> InstanceQuerySet:
+        """Those of an operating system, in a state of connection, and with tags.
+
+        Each is left out if it is empty. ``tags`` are ``key=value`` or ``key``: of one key any
+        value will do, of each key there must be one.
+        """
+        found = self.filter(os_type=os_type) if os_type else self
+        found = found.filter(connection=connection) if connection else found
+        values: dict[str, list[str]] = {}
+        for tag in tags:
+            key, _equals, value = _storable(tag).partition("=")
+            values.setdefault(key, []).append(value)
+        for key, any_of in values.items():
+            found = found.filter(
+                pk__in=InstanceTag.objects.filter(key=key, value__in=any_of).values("instance")
+            )
+        return found
+
 
 class Instance(models.Model):
-    """A server that the console can reach over SSH."""
+    """A server that the console can reach over SSH.
+
+    ``connection`` is what the last light check found, at ``checked_at``; it has been so since
+    ``connection_since``, and ``connection_info`` says why. ``system`` is the operating system
+    as the instance calls it.
+    """
 
     Os = Os
+    Connection = ConnectionState
 
     uid = models.CharField(max_length=32, unique=True, default=new_instance_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="instances")
@@ -109,6 +198,13 @@ class Instance(models.Model):
     credential = models.ForeignKey(Credential, on_delete=models.PROTECT, related_name="instances")
     host_key = models.TextField(help_text=_("Pinned public key, such as ssh-ed25519 AAAA…"))
     enabled = models.BooleanField(default=True)
+    connection = models.CharField(
+        max_length=24, choices=connection_choices, default=ConnectionState.UNKNOWN
+    )
+    connection_since = models.DateTimeField(null=True)
+    connection_info = models.TextField(blank=True, default="")
+    checked_at = models.DateTimeField(null=True)
+    system = models.CharField(max_length=limits.SYSTEM_CHARS, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = InstanceQuerySet.as_manager()
@@ -127,6 +223,10 @@ class Instance(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(os_type__in=["linux", "windows"]), name="instance_os_type"
+            ),
+            models.CheckConstraint(
+                condition=Q(connection__in=[state.value for state in Connection]),
+                name="instance_connection",
             ),
         ]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
-from commands.models.command import Command, CommandVersion, type_choices
+from commands.models.command import Command, CommandVersion, Definition, type_choices
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_invocation_uid
 from commands.models.instance import Instance
 from commands.models.team import Region, Team, User
 from commands.rules import limits
-from commands.rules.content import CommandType
+from commands.rules.content import CommandType, Termination
 from commands.rules.status import FINAL, Phase, RunStatus
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class InvocationQuerySet(models.QuerySet["Invocation"]):
     """Tasks, and who may see them."""
 
     def visible_to(self, user: User | AnonymousUser) -> InvocationQuerySet:
-        """Tasks of the teams of ``user``."""
-        return self.filter(team__in=Team.objects.of(user))
+        """Tasks of the teams of ``user``; values are decrypted only where they are read."""
+        return self.filter(team__in=Team.objects.of(user)).defer("values")
 
     def active(self) -> InvocationQuerySet:
         """Tasks with a run that has not ended."""
@@ -36,10 +36,12 @@ class InvocationQuerySet(models.QuerySet["Invocation"]):
         )
 
 
-class Invocation(models.Model):
+class Invocation(Definition):
     """One request to run something on some instances: a "task", with a frozen copy of it.
 
-    ``values`` are its parameters' values by key, as JSON; they may be secret.
+    ``values`` are its parameters' values by key, as JSON; those of the keys in ``hidden`` are
+    never shown. ``saved`` says that its command was in the library; ``permission`` is what
+    its creator needs, at creation and again at dispatch.
     """
 
     uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
@@ -52,13 +54,14 @@ class Invocation(models.Model):
         CommandVersion, null=True, on_delete=models.SET_NULL, related_name="invocations"
     )
     name = models.CharField(max_length=limits.NAME_CHARS)
+    command_uid = models.CharField(max_length=40)
+    saved = models.BooleanField(default=False)
+    permission = models.CharField(max_length=40, default="invocation:create")
     type = models.CharField(max_length=24, choices=type_choices)
-    content = models.TextField()
-    workdir = models.CharField(max_length=limits.WORKDIR_CHARS, blank=True, default="")
-    timeout = models.PositiveIntegerField()
     timeout_asked = models.BigIntegerField()
-    use_params = models.BooleanField(default=False)
     values = EncryptedTextField(blank=True, default="")
+    hidden = models.JSONField(default=list, blank=True)
+    tags = models.JSONField(default=dict, blank=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_by_name = models.CharField(max_length=150)
     created_at = models.DateTimeField()
@@ -82,6 +85,10 @@ class Invocation(models.Model):
                 condition=Q(timeout__gte=limits.TIMEOUT_MIN, timeout__lte=limits.TIMEOUT_MAX),
                 name="invocation_timeout",
             ),
+            models.CheckConstraint(
+                condition=Q(termination__in=[value.value for value in Termination]),
+                name="invocation_termination",
+            ),
             models.UniqueConstraint(
                 fields=["team", "created_by", "client_token"],
                 condition=~Q(client_token=""),
@@ -102,7 +109,12 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 class Run(models.Model):
-    """One invocation on one instance. Columns of the instance are copies: it may go away."""
+    """One invocation on one instance. Columns of the instance are copies: it may go away.
+
+    ``digest`` binds it to exactly what runs (``services.scripts``). The sizes count the bytes
+    that are stored; ``stdout_masked`` and ``stderr_masked`` say how many bytes after those
+    belong to a secret that was masked up to there.
+    """
 
     invocation = models.ForeignKey(Invocation, on_delete=models.CASCADE, related_name="runs")
     instance = models.ForeignKey(
@@ -111,6 +123,7 @@ class Run(models.Model):
     instance_uid = models.CharField(max_length=32)
     instance_name = models.CharField(max_length=128)
     address = models.CharField(max_length=270)
+    digest = models.CharField(max_length=64)
 
     status = models.CharField(max_length=16, default=RunStatus.PENDING.value)
     phase = models.CharField(max_length=16, default=Phase.QUEUED.value)
@@ -129,6 +142,8 @@ class Run(models.Model):
 
     stdout_size = models.BigIntegerField(default=0)
     stderr_size = models.BigIntegerField(default=0)
+    stdout_masked = models.PositiveIntegerField(default=0)
+    stderr_masked = models.PositiveIntegerField(default=0)
     next_sequence = models.BigIntegerField(default=0)
     last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
 

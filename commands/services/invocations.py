@@ -1,24 +1,29 @@
-"""Creating tasks: checks, then rows, then a job, all in one transaction."""
+"""Creating tasks: checks, then rows, then a job, all in one transaction.
+
+A new command and one of the library take the same way: both become a ``_Plan``, which is what
+``preview`` shows and what ``run_command`` and ``invoke_command`` carry out.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from django.db import IntegrityError, transaction
-from django.utils.crypto import salted_hmac
 
 from commands import access, queue
-from commands.errors import IdempotencyMismatch, Invalid, InvalidFields, QuotaExceeded
+from commands.access import Permission
+from commands.errors import Conflict, Invalid, QuotaExceeded
 from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
 from commands.rules import content as rules
-from commands.rules import limits
-from commands.services import quotas, scripts
-
-T = TypeVar("T")
+from commands.rules.problems import Problems
+from commands.rules.quoting import Insertion
+from commands.rules.schema import ParameterSchema
+from commands.services import definitions, eligibility, idempotency, library, quotas, scripts
+from commands.services.definitions import Checked, CommandInput
+from commands.services.scripts import Binding, Place, Script
 
 RECONCILE_AFTER = timedelta(seconds=10)
 """How long a new run waits for its message before the reconciler starts it anyway."""
@@ -26,34 +31,54 @@ RECONCILE_AFTER = timedelta(seconds=10)
 START_BATCH = 50
 """Runs that one message asks a worker to start: few messages, yet several workers share."""
 
-
-@dataclass(frozen=True, slots=True)
-class CommandInput:
-    """What a person typed about a command; ``timeout`` in seconds, as text or number."""
-
-    name: str
-    type: str
-    content: str
-    workdir: str = ""
-    timeout: str | int = limits.TIMEOUT_DEFAULT
-    description: str = ""
-    use_params: bool = False
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Values of the parameters by name; ignored while ``use_params`` is off."""
+DELETED = "That command was deleted. Choose another."
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """The same after the rules have passed it."""
+class SavedInput:
+    """A command of the library, and what is different for one task; None leaves it as it is.
 
-    name: str
-    type: rules.CommandType
-    content: str
-    workdir: str
-    timeout: int
-    timeout_asked: int
-    values: dict[str, str] | None
-    """By key; None where parameters are off."""
+    ``version`` is the one that the person has seen: if there is a newer one, nothing is run.
+    """
+
+    uid: str
+    version: int | None = None
+    workdir: str | None = None
+    timeout: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Values of the parameters by name in any case, and the names of those that are hidden."""
+
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    hidden: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would run on one instance, hidden values marked.
+
+    ``instance`` is None if none is selected: then what differs by instance is marked too.
+    ``digest`` is that of the text as it is shown; "" where it is not all known yet.
+    """
+
+    instance: Instance | None
+    script: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A task that was checked and not yet made. ``version`` is None for a new command."""
+
+    team: Team
+    region: Region
+    checked: Checked
+    script: Script
+    instances: list[Instance]
+    permission: Permission
+    version: CommandVersion | None = None
 
 
 def run_command(
@@ -62,222 +87,373 @@ def run_command(
     team: Team,
     region: Region,
     command: CommandInput,
+    values: Values | None = None,
+    save: bool = False,
     instance_uids: Sequence[str],
     client_token: str = "",
     now: datetime,
 ) -> Invocation:
     """Create a task that runs a new command on instances, and have it started.
 
-    With a ``client_token``, repeating the request answers with the task it made before.
-    Raises Denied; InvalidFields with a sentence for every field that is wrong; QuotaExceeded
-    if the team has no task left today; IdempotencyMismatch if the token was used for another
-    request.
+    With ``save`` the command is kept in the library and uses one place of its quota; else it
+    uses none. With a ``client_token``, repeating the request answers with the task it made
+    before. Raises Denied; InvalidFields with a sentence for every field that is wrong;
+    QuotaExceeded if the team has no task left today, or no place in its library;
+    IdempotencyMismatch if the token was used for another request.
     """
-    access.require(actor, access.Permission.INVOCATION_CREATE, team)
+    access.require(actor, Permission.INVOCATION_CREATE, team)
+    if save:
+        access.require(actor, Permission.COMMAND_MANAGE, team)
+    given = values or Values()
+    digest = _digest(region, _plain(command), given, instance_uids, save=save)
+
+    def plan() -> _Plan:
+        return _plan_new(team, region, command, given, instance_uids)
+
+    return _once(actor, team, client_token, digest, plan, now, save=save)
+
+
+def invoke_command(
+    *,
+    actor: User,
+    team: Team,
+    region: Region,
+    command: SavedInput,
+    values: Values | None = None,
+    instance_uids: Sequence[str],
+    client_token: str = "",
+    now: datetime,
+) -> Invocation:
+    """Create a task that runs a command of the library, and have it started.
+
+    Members that may only run saved commands can't change its path, nor give values that are
+    inserted as typed unless the command allows it. Raises what ``run_command`` raises, and
+    Conflict if the command was edited since.
+    """
+    access.require(actor, Permission.COMMAND_RUN, team)
+    given = values or Values()
+    digest = _digest(region, _plain(command), given, instance_uids)
+
+    def plan() -> _Plan:
+        return _plan_saved(actor, team, region, command, given, instance_uids)
+
+    return _once(actor, team, client_token, digest, plan, now)
+
+
+def preview(
+    *,
+    actor: User,
+    team: Team,
+    region: Region,
+    command: CommandInput | SavedInput,
+    values: Values | None = None,
+    instance_uids: Sequence[str],
+    mark: str,
+) -> list[Preview]:
+    """The exact script for every instance, checked as at creation; ``mark`` for what is unknown.
+
+    Neither a name nor instances are needed yet. Raises Denied, InvalidFields, Conflict.
+    """
+    given = values or Values()
+    if isinstance(command, SavedInput):
+        access.require(actor, Permission.COMMAND_RUN, team)
+        plan = _plan_saved(actor, team, region, command, given, instance_uids, complete=False)
+    else:
+        access.require(actor, Permission.INVOCATION_CREATE, team)
+        named = command if command.name.strip() else replace(command, name="Preview")
+        plan = _plan_new(team, region, named, given, instance_uids, complete=False)
+    if not plan.instances:
+        nowhere = Place(region.uid, team.uid, mark, mark, mark, mark)
+        return [Preview(None, plan.script.shown(nowhere), "")]
+    command_uid = plan.version.command.uid if plan.version else mark
+    return [_preview(plan, instance, mark, command_uid) for instance in plan.instances]
+
+
+def _preview(plan: _Plan, instance: Instance, mark: str, command_uid: str) -> Preview:
+    place = Place(plan.region.uid, plan.team.uid, instance.uid, instance.name, mark, command_uid)
+    shown = plan.script.shown(place)
+    open_ids = plan.script.names_ids(command_is_known=plan.version is not None)
+    return Preview(instance, shown, "" if open_ids else scripts.shown_digest(shown))
+
+
+def _once(
+    actor: User,
+    team: Team,
+    client_token: str,
+    digest: str,
+    plan: Callable[[], _Plan],
+    now: datetime,
+    *,
+    save: bool = False,
+) -> Invocation:
+    """The task that this request made before, or makes now."""
     token = rules.check_client_token(client_token)
-    digest = _digest(region, command, instance_uids)
-    if earlier := _repeated(actor, team, token, digest):
-        return earlier
-    checked, instances = _check(team, region, command, instance_uids)
+
+    def earlier() -> Invocation | None:
+        return idempotency.earlier(actor=actor, team=team, token=token, digest=digest)
+
+    if found := earlier():
+        return found
+    planned = plan()
     try:
         with transaction.atomic():
-            return _create(actor, team, region, checked, instances, token, digest, now)
+            return _create(actor, planned, token, digest, now, save=save)
     except (IntegrityError, QuotaExceeded):
         # The same token was committed, and took the last place, while this request was on its way.
-        if earlier := _repeated(actor, team, token, digest):
-            return earlier
+        if found := earlier():
+            return found
         raise
 
 
-def _repeated(actor: User, team: Team, token: str, digest: str) -> Invocation | None:
-    if not token:
-        return None
-    earlier = Invocation.objects.filter(team=team, created_by=actor, client_token=token).first()
-    if earlier is not None and earlier.request_digest != digest:
-        raise IdempotencyMismatch(
-            "You changed the form after it was sent. Check it and create again."
-        )
-    return earlier
-
-
-def _digest(region: Region, command: CommandInput, instance_uids: Sequence[str]) -> str:
-    request = [
+def _digest(
+    region: Region,
+    command: list[object],
+    values: Values,
+    instance_uids: Sequence[str],
+    *,
+    save: bool = False,
+) -> str:
+    return idempotency.digest(
         region.uid,
+        command,
+        sorted(values.given.items()),
+        sorted(values.hidden),
+        sorted(set(instance_uids)),
+        save,
+    )
+
+
+def _plain(command: CommandInput | SavedInput) -> list[object]:
+    """The same as JSON's types, for a digest; timeouts as text, as forms send them."""
+    if isinstance(command, SavedInput):
+        timeout = None if command.timeout is None else str(command.timeout)
+        return [command.uid, command.version, command.workdir, timeout]
+    return [
         command.name,
         command.type,
         command.content,
         command.workdir,
         str(command.timeout),
         command.description,
-        sorted(command.values.items()) if command.use_params else None,
-        sorted(set(instance_uids)),
+        command.use_params,
+        sorted((key, schema.to_dict()) for key, schema in command.parameters.items()),
+        command.launcher,
+        command.run_as,
+        command.termination,
+        [list(pair) for pair in command.tags],
+        command.runners_may_type,
     ]
-    # Keyed, so that nobody who reads the database can guess a weak value from it.
-    return salted_hmac("invocation", json.dumps(request), algorithm="sha256").hexdigest()
 
 
-def _check(
-    team: Team, region: Region, command: CommandInput, instance_uids: Sequence[str]
-) -> tuple[_Checked, list[Instance]]:
-    problems = _Problems()
-    kind = problems.collect(lambda: rules.check_type(command.type), rules.CommandType.SHELL)
-    timeout, asked = problems.collect(lambda: rules.check_timeout(command.timeout), (0, 0))
-    content = problems.collect(lambda: rules.check_content(command.content), "")
-    nothing: dict[str, str] = {}
-    values = (
-        problems.collect(lambda: scripts.check_values(content, command.values), nothing)
-        if command.use_params and content
-        else None
-    )
-    checked = _Checked(
-        name=problems.collect(lambda: rules.check_name(command.name), ""),
-        type=kind,
-        content=content,
-        workdir=problems.collect(lambda: rules.check_workdir(command.workdir, kind), ""),
-        timeout=timeout,
-        timeout_asked=asked,
-        values=values,
-    )
-    none: list[Instance] = []
-    instances = problems.collect(lambda: _choose(team, region, kind, instance_uids), none)
+def _plan_new(
+    team: Team,
+    region: Region,
+    command: CommandInput,
+    values: Values,
+    instance_uids: Sequence[str],
+    *,
+    complete: bool = True,
+) -> _Plan:
+    problems = Problems()
+    checked = definitions.check(command, problems)
+    script = _script(checked, values, problems)
+    instances = _instances(team, region, checked, instance_uids, problems, complete=complete)
     problems.raise_any()
-    if checked.values is not None:
-        longest = max(instances, key=lambda instance: len(instance.name.encode()))
-        scripts.check_filled(content, checked.values, kind, longest, team.uid)
-    return checked, instances
+    plan = _Plan(team, region, checked, script, instances, Permission.INVOCATION_CREATE)
+    return _filled(plan)
 
 
-class _Problems:
-    """Collects what is wrong with each field, so that a person sees all of it at once."""
-
-    def __init__(self) -> None:
-        self._errors: dict[str, list[str]] = {}
-
-    def collect(self, check: Callable[[], T], fallback: T) -> T:
-        """The result of ``check``, or ``fallback`` where it finds something wrong."""
-        try:
-            return check()
-        except InvalidFields as error:
-            for name, texts in error.errors.items():
-                self._errors.setdefault(name, []).extend(texts)
-        except Invalid as error:
-            self._errors.setdefault(error.field, []).append(error.message)
-        return fallback
-
-    def raise_any(self) -> None:
-        """Raise InvalidFields if anything was wrong."""
-        if self._errors:
-            raise InvalidFields(self._errors)
-
-
-def _choose(
-    team: Team, region: Region, kind: rules.CommandType, instance_uids: Sequence[str]
-) -> list[Instance]:
-    chosen = list(dict.fromkeys(instance_uids))
-    if not chosen:
-        raise Invalid("Select at least one instance.", field="instances")
-    quotas.check_instances(team=team, region=region, number=len(chosen))
-    # Not every database takes every character in a comparison; no id has such characters.
-    possible = [uid for uid in chosen if uid.isascii() and uid.isprintable()]
-    usable = Instance.objects.usable_by(team).filter(region=region, uid__in=possible)
-    instances = sorted(usable, key=lambda instance: chosen.index(instance.uid))
-    if missing := len(chosen) - len(instances):
-        # The same words whether it never existed or belongs to somebody else.
-        raise Invalid(
-            f"{missing} of the selected instances can't be found in this team and region. "
-            "Select again.",
-            field="instances",
-            code="InvalidInstance.NotFound",
-        )
-    for instance in instances:
-        if reason := unfit(instance, kind):
-            raise Invalid(
-                f"{instance.name}: {reason} Clear it and create again.",
-                field="instances",
-                code="InvalidInstance.NotMatch",
-            )
-    return instances
-
-
-def unfit(instance: Instance, kind: rules.CommandType) -> str:
-    """Why a command of this kind can't run on ``instance``, as a sentence; "" if it can."""
-    if not instance.enabled:
-        return "The instance is switched off in the console."
-    if rules.RUNS_ON[kind].value != instance.os_type:
-        return "Shell runs on Linux; Bat and PowerShell run on Windows."
-    if instance.os_type == Instance.Os.WINDOWS:
-        return "Windows instances can't run commands yet."
-    return ""
-
-
-def _create(
+def _plan_saved(
     actor: User,
     team: Team,
     region: Region,
-    checked: _Checked,
-    instances: Sequence[Instance],
-    token: str,
-    digest: str,
-    now: datetime,
-) -> Invocation:
-    quotas.take_task(team=team, region=region, now=now)
-    version = _create_command(actor, team, region, checked, now)
-    invocation = Invocation.objects.create(
-        team=team,
-        region=region,
-        command=version.command,
-        version=version,
-        name=checked.name,
-        type=checked.type.value,
+    command: SavedInput,
+    values: Values,
+    instance_uids: Sequence[str],
+    *,
+    complete: bool = True,
+) -> _Plan:
+    version = _latest(team, region, command)
+    problems = Problems()
+    checked = definitions.check(_changed(version, command), problems)
+    script = _script(checked, values, problems)
+    instances = _instances(team, region, checked, instance_uids, problems, complete=complete)
+    permission = _needed(version, checked, script)
+    if not access.allows(actor, permission, team):
+        problems.collect(lambda: _refuse_changes(version, checked, script), None)
+    problems.raise_any()
+    return _filled(_Plan(team, region, checked, script, instances, permission, version))
+
+
+def _latest(team: Team, region: Region, command: SavedInput) -> CommandVersion:
+    if not command.uid:
+        raise Invalid("Choose a saved command.", field="command")
+    found = CommandVersion.objects.select_related("command").filter(
+        command__in=Command.objects.kept().filter(team=team, region=region, uid=command.uid)
+        if command.uid.isascii() and command.uid.isprintable()
+        else Command.objects.none()
+    )
+    version = found.order_by("-number").first()
+    if version is None:
+        raise Invalid(DELETED, field="command", code="InvalidCommand.NotFound")
+    if command.version is not None and command.version != version.number:
+        raise Conflict(
+            f"{version.name} has changed since you chose it: this is version {version.number} "
+            "now. Check it and create again."
+        )
+    return version
+
+
+def _changed(version: CommandVersion, command: SavedInput) -> CommandInput:
+    stored = definitions.of_version(version.command, version)
+    return replace(
+        stored,
+        workdir=stored.workdir if command.workdir is None else command.workdir,
+        timeout=stored.timeout if command.timeout is None else command.timeout,
+    )
+
+
+def _script(checked: Checked, values: Values, problems: Problems) -> Script:
+    none: dict[str, str] = {}
+    filled = None
+    if checked.use_params and checked.content:
+        filled = problems.collect(
+            lambda: scripts.values_of(checked.content, values.given, checked.parameters), none
+        )
+    secret = {key for key, schema in checked.parameters.items() if schema.secret}
+    named = {name.lower() for name in values.hidden}
+    return Script(
         content=checked.content,
-        workdir=checked.workdir,
-        timeout=checked.timeout,
-        timeout_asked=checked.timeout_asked,
-        use_params=checked.values is not None,
-        values=json.dumps(checked.values) if checked.values else "",
+        type=checked.type,
+        values=filled,
+        insertions=definitions.insertions(checked.parameters),
+        hidden=frozenset((secret | named) & set(filled or ())),
+    )
+
+
+def _instances(
+    team: Team,
+    region: Region,
+    checked: Checked,
+    uids: Sequence[str],
+    problems: Problems,
+    *,
+    complete: bool,
+) -> list[Instance]:
+    none: list[Instance] = []
+    if not uids and not complete:
+        return none
+    return problems.collect(
+        lambda: eligibility.choose(team=team, region=region, kind=checked.type, uids=uids), none
+    )
+
+
+def _filled(plan: _Plan) -> _Plan:
+    """The plan, whose script fits everywhere with its values. Raises Invalid."""
+    if plan.script.values is not None and plan.instances:
+        places = [
+            Place.of(instance, account=plan.team.uid, region=plan.region.uid)
+            for instance in plan.instances
+        ]
+        scripts.check_filled(plan.script, places)
+    return plan
+
+
+def _typed(version: CommandVersion, script: Script) -> list[str]:
+    """Keys whose values are inserted as typed and not those that the command itself brings."""
+    if version.runners_may_type:
+        return []
+    schemas = version.schemas()
+    usual = ParameterSchema()
+    return [
+        key
+        for key, value in (script.values or {}).items()
+        if (schema := schemas.get(key, usual)).insertion is Insertion.AS_TYPED
+        and value != schema.default
+    ]
+
+
+def _needed(version: CommandVersion, checked: Checked, script: Script) -> Permission:
+    as_it_stands = checked.workdir == version.workdir and not _typed(version, script)
+    return Permission.COMMAND_RUN if as_it_stands else Permission.INVOCATION_CREATE
+
+
+def _refuse_changes(version: CommandVersion, checked: Checked, script: Script) -> None:
+    problems = Problems()
+    if checked.workdir != version.workdir:
+        problems.add(
+            "workdir",
+            "Your role runs saved commands as they stand. Leave the execution path as it is, or "
+            "ask an operator.",
+        )
+    for key in _typed(version, script):
+        problems.add(
+            f"param-{key}",
+            f"Your role can't give {key} a value: it is inserted as typed, so it could be any "
+            "code. Leave it as it is, or ask an operator.",
+        )
+    problems.raise_any()
+
+
+def _create(
+    actor: User, plan: _Plan, token: str, digest: str, now: datetime, *, save: bool
+) -> Invocation:
+    quotas.take_task(team=plan.team, region=plan.region, now=now)
+    if save:
+        quotas.require_room_for_command(team=plan.team, region=plan.region)
+    version = _locked(plan.version) if plan.version else _add(actor, plan, now, kept=save)
+    invocation = Invocation.objects.create(
+        team=plan.team,
+        region=plan.region,
+        command=version.command,
+        command_uid=version.command.uid,
+        version=version,
+        saved=version.command.kept,
+        permission=plan.permission.value,
+        name=plan.checked.name,
+        type=plan.checked.type.value,
+        timeout_asked=plan.checked.timeout_asked,
+        values=json.dumps(plan.script.values) if plan.script.values else "",
+        hidden=sorted(plan.script.hidden),
+        tags=plan.checked.tags,
         created_by=actor,
         created_by_name=actor.shown_name,
         created_at=now,
         client_token=token,
         request_digest=digest,
+        **plan.checked.columns(),
     )
     Run.objects.bulk_create(
-        Run(
-            invocation=invocation,
-            instance=instance,
-            instance_uid=instance.uid,
-            instance_name=instance.name,
-            address=instance.address,
-            lease_until=now + RECONCILE_AFTER,
-        )
-        for instance in instances
+        _run(invocation, instance, plan.script, now) for instance in plan.instances
     )
     _enqueue(invocation)
     return invocation
 
 
-def _create_command(
-    actor: User, team: Team, region: Region, checked: _Checked, now: datetime
-) -> CommandVersion:
-    command = Command.objects.create(
-        team=team,
-        region=region,
-        name=checked.name,
-        type=checked.type.value,
-        kept=False,
-        created_by=actor,
-        created_at=now,
+def _add(actor: User, plan: _Plan, now: datetime, *, kept: bool) -> CommandVersion:
+    return library.add(
+        actor=actor, team=plan.team, region=plan.region, checked=plan.checked, kept=kept, now=now
     )
-    return CommandVersion.objects.create(
-        command=command,
-        number=1,
-        content=checked.content,
-        workdir=checked.workdir,
-        timeout=checked.timeout,
-        use_params=checked.values is not None,
-        created_by=actor,
-        created_at=now,
+
+
+def _locked(version: CommandVersion) -> CommandVersion:
+    """The same, of a command that nobody can delete until the task is there."""
+    if not Command.objects.select_for_update().filter(pk=version.command_id).exists():
+        raise Invalid(DELETED, field="command", code="InvalidCommand.NotFound")
+    return version
+
+
+def _run(invocation: Invocation, instance: Instance, script: Script, now: datetime) -> Run:
+    run = Run(
+        invocation=invocation,
+        instance=instance,
+        instance_uid=instance.uid,
+        instance_name=instance.name,
+        address=instance.address,
+        lease_until=now + RECONCILE_AFTER,
     )
+    run.digest = Binding.of(run, script.data(scripts.place_of(run))).digest()
+    return run
 
 
 def _enqueue(invocation: Invocation) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ImproperlyConfigured
@@ -17,10 +17,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from commands import access
+from commands.errors import Invalid
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
 from commands.models import Credential, Instance, Run
+from commands.rules import launcher
+from commands.rules.content import Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services import scripts
+from commands.services.scripts import Binding, Script
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +45,13 @@ class Claimed:
     deadline: datetime
     may_have_begun: bool
     """Whether an earlier worker may have started it: then "unreachable" is not "never ran"."""
+    secrets: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """What must not be stored of its output, in every form in which that may show it."""
 
     @property
     def handle(self) -> Handle:
         """Where to find the run on its instance; only meaningful once ``base`` is known."""
-        return Handle(self.spec.run_id, self.base)
+        return Handle(self.spec.run_id, self.base, self.spec.run_as)
 
 
 def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]:
@@ -131,6 +137,9 @@ def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Cla
         except ImproperlyConfigured as error:
             log.error("Values of run %s can't be used: %s", run.pk, error)
             refusal = _UNUSABLE
+        except (_Altered, Invalid) as error:
+            log.error("Run %s is not what was created: %r", run.pk, error)
+            refusal = _ALTERED if run.digest else _OLD
     _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
     return None
 
@@ -154,6 +163,17 @@ _UNUSABLE = (
         "the encryption key they were stored with. An admin must add that key."
     ),
 )
+_ALTERED = (
+    ErrorCode.TASK_ALTERED,
+    (
+        "What would run is not what was created: somebody altered the task in the database, or "
+        "the console's secret key was replaced. Create the task again."
+    ),
+)
+_OLD = (
+    ErrorCode.TASK_ALTERED,
+    "The console was upgraded while this task waited. Create it again.",
+)
 _GONE = (
     ErrorCode.OUTCOME_UNKNOWN,
     (
@@ -171,8 +191,7 @@ def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
     if not access.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
-    actor = invocation.created_by
-    if not access.allows(actor, access.Permission.INVOCATION_CREATE, invocation.team):
+    if not access.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
             "Whoever created the task may no longer run commands in this team.",
@@ -180,23 +199,41 @@ def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
     return None
 
 
+class _Altered(Exception):
+    """A row says something else than when its task was created."""
+
+
 def _claimed(run: Run, instance: Instance, credential: Credential, now: datetime) -> Claimed:
-    invocation = run.invocation
+    """Raises _Altered or Invalid; ImproperlyConfigured if values can't be decrypted."""
+    script = Script.of(run.invocation)
     began = run.started_at or now
     return Claimed(
         run_id=run.pk,
-        invocation_id=invocation.pk,
+        invocation_id=run.invocation.pk,
         endpoint=_endpoint(instance, credential),
-        spec=RunSpec(
-            run_id=run.execution_id,
-            script=scripts.render(run),
-            workdir=invocation.workdir,
-            timeout=invocation.timeout,
-        ),
+        spec=_spec(run, script),
         base=run.base,
         offsets=Offsets(run.stdout_size, run.stderr_size),
-        deadline=began + timedelta(seconds=invocation.timeout),
+        deadline=began + timedelta(seconds=run.invocation.timeout),
         may_have_begun=run.phase != Phase.QUEUED,
+        secrets=script.secrets(),
+    )
+
+
+def _spec(run: Run, script: Script) -> RunSpec:
+    invocation = run.invocation
+    data = script.data(scripts.place_of(run))
+    # Once it is known to be there, the script is not sent again and can't be another.
+    if not run.base and not Binding.of(run, data).matches(run.digest):
+        raise _Altered
+    return RunSpec(
+        run_id=run.execution_id,
+        script=data,
+        workdir=invocation.workdir,
+        timeout=invocation.timeout,
+        launcher=launcher.parse(invocation.launcher) if invocation.launcher else None,
+        run_as=invocation.run_as,
+        whole_tree=invocation.termination == Termination.PROCESS_TREE,
     )
 
 

@@ -57,6 +57,7 @@ def save(team, region, name="kept", pause=0):
             type="RunShellScript",
             kept=True,
             created_at=NOON,
+            updated_at=NOON,
         )
 
 
@@ -72,7 +73,14 @@ def used(place, now=NOON, key=Quota.TASKS_PER_DAY):
 
 def fill(place, number):
     Command.objects.bulk_create(
-        Command(**place, name=f"c-{n}", type="RunShellScript", kept=True, created_at=NOON)
+        Command(
+            **place,
+            name=f"c-{n}",
+            type="RunShellScript",
+            kept=True,
+            created_at=NOON,
+            updated_at=NOON,
+        )
         for n in range(number)
     )
 
@@ -197,7 +205,9 @@ class TestSavedCommands:
         north = Region.objects.create(uid="north", name="North")
         save(cast.team, north)
         save(cast.other_team, cast.region)
-        Command.objects.create(**place, name="once", type="RunShellScript", created_at=NOON)
+        Command.objects.create(
+            **place, name="once", type="RunShellScript", created_at=NOON, updated_at=NOON
+        )
         allow(Quota.SAVED_COMMANDS, 1)
         assert used(place, key=Quota.SAVED_COMMANDS) == 0
         save(**place)

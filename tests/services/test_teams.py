@@ -76,12 +76,11 @@ def test_impossible_rows_are_refused_by_the_database(cast):
 
 
 def test_versions_never_change(cast):
+    now = timezone.now()
     command = cast.team.commands.create(
-        region=cast.region, name="n", type="RunShellScript", created_at=timezone.now()
+        region=cast.region, name="n", type="RunShellScript", created_at=now, updated_at=now
     )
-    version = CommandVersion.objects.create(
-        command=command, number=1, content="a", created_at=timezone.now()
-    )
+    version = CommandVersion.objects.create(command=command, number=1, content="a", created_at=now)
     version.content = "b"
     with pytest.raises(TypeError, match="immutable"):
         version.save()

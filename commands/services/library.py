@@ -1,0 +1,216 @@
+"""The library: commands that a team keeps, their versions, who pinned them.
+
+Every edit adds a version and moves ``Command.latest`` on by one, only if it still is the version
+that the edit began with: of two people who edit at the same time the second one is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from commands import access
+from commands.access import Permission
+from commands.errors import Conflict, Denied, EditConflict, Invalid
+from commands.models import Command, CommandPin, CommandVersion, Invocation, Region, Team, User
+from commands.rules.problems import Problems
+from commands.services import definitions, quotas
+from commands.services.definitions import Checked, CommandInput
+
+
+def create_command(
+    *, actor: User, team: Team, region: Region, command: CommandInput, now: datetime
+) -> Command:
+    """Keep a new command in the library, as its version 1.
+
+    Raises Denied; InvalidFields with a sentence for every field that is wrong; QuotaExceeded if
+    the library has no place left.
+    """
+    access.require(actor, Permission.COMMAND_MANAGE, team)
+    checked = _check(command)
+    with transaction.atomic():
+        quotas.require_room_for_command(team=team, region=region)
+        version = add(actor=actor, team=team, region=region, checked=checked, kept=True, now=now)
+    return version.command
+
+
+def add(
+    *, actor: User, team: Team, region: Region, checked: Checked, kept: bool, now: datetime
+) -> CommandVersion:
+    """Version 1 of a new command, in the library if ``kept``.
+
+    Must be called inside a transaction, for a kept one after ``quotas.require_room_for_command``.
+    """
+    command = Command.objects.create(
+        team=team,
+        region=region,
+        type=checked.type.value,
+        kept=kept,
+        created_by=actor,
+        created_at=now,
+        **_row(actor, checked, now),
+    )
+    return _version(actor, command, 1, checked, now)
+
+
+def edit_command(
+    *, actor: User, command: Command, definition: CommandInput, based_on: int, now: datetime
+) -> CommandVersion:
+    """Add a version that says what ``definition`` says; the newest one if that says the same.
+
+    ``based_on`` is the number of the version that the edit began with. Raises Denied;
+    InvalidFields; EditConflict if there is a newer version; Conflict if the command is gone.
+    """
+    access.require(actor, Permission.COMMAND_MANAGE, command.team)
+    if definition.type != command.type:
+        raise Invalid("A command's type can't change. Clone the command instead.", field="type")
+    return _replace(actor, command, _check(definition), based_on, now)
+
+
+def restore_version(
+    *, actor: User, command: Command, number: int, based_on: int, now: datetime
+) -> CommandVersion:
+    """Add a version that says what version ``number`` said; the newest one if it still does.
+
+    Raises what ``edit_command`` raises.
+    """
+    access.require(actor, Permission.COMMAND_MANAGE, command.team)
+    old = command.versions.filter(number=number).first()
+    if old is None:
+        raise Invalid(f"The command has no version {number}.", field="number")
+    checked = _check(definitions.of_version(command, old))
+    return _replace(actor, command, checked, based_on, now, restored_from=number)
+
+
+def delete_commands(*, actor: User, team: Team, region: Region, uids: Sequence[str]) -> None:
+    """Take commands out of the library for good, all of them or none.
+
+    Past tasks keep their copy of the command. Raises Denied; Invalid if none is named or one
+    can't be found; Conflict if a task of one of them has not ended.
+    """
+    access.require(actor, Permission.COMMAND_MANAGE, team)
+    chosen = sorted(set(uids))
+    if not chosen:
+        raise Invalid("Select at least one command.", field="commands")
+    with transaction.atomic():
+        # In one order for everybody, so that two deletions never wait for each other.
+        found = Command.objects.kept().filter(team=team, region=region, uid__in=chosen)
+        commands = list(found.select_for_update().order_by("pk"))
+        if missing := len(chosen) - len(commands):
+            raise Invalid(
+                f"{missing} of the selected commands can't be found in this team and region. "
+                "Select again.",
+                field="commands",
+                code="InvalidCommand.NotFound",
+            )
+        _refuse_unfinished(commands)
+        Command.objects.filter(pk__in=[command.pk for command in commands]).delete()
+
+
+def pin(*, actor: User, command: Command, pinned: bool) -> None:
+    """Show ``command`` on top of the library to ``actor``, or no longer. Raises Denied."""
+    access.require(actor, Permission.COMMAND_READ, command.team)
+    if not command.kept:
+        raise Denied("Only commands of the library can be pinned.")
+    if pinned:
+        CommandPin.objects.get_or_create(user=actor, command=command)
+    else:
+        CommandPin.objects.filter(user=actor, command=command).delete()
+
+
+def _check(command: CommandInput) -> Checked:
+    problems = Problems()
+    checked = definitions.check(command, problems)
+    problems.raise_any()
+    return checked
+
+
+def _row(actor: User, checked: Checked, now: datetime) -> dict[str, Any]:
+    """The columns of a command that its newest version sets."""
+    return {**_repeated(checked), "updated_by": actor, "updated_at": now}
+
+
+def _repeated(checked: Checked) -> dict[str, Any]:
+    """The columns that a command and its newest version share."""
+    return {
+        "name": checked.name,
+        "description": checked.description,
+        "tags": checked.tags,
+        "runners_may_type": checked.runners_may_type,
+    }
+
+
+def _version(
+    actor: User,
+    command: Command,
+    number: int,
+    checked: Checked,
+    now: datetime,
+    *,
+    restored_from: int | None = None,
+) -> CommandVersion:
+    return CommandVersion.objects.create(
+        command=command,
+        number=number,
+        **_repeated(checked),
+        restored_from=restored_from,
+        created_by=actor,
+        created_at=now,
+        **checked.columns(),
+    )
+
+
+def _replace(
+    actor: User,
+    command: Command,
+    checked: Checked,
+    based_on: int,
+    now: datetime,
+    *,
+    restored_from: int | None = None,
+) -> CommandVersion:
+    """The version that follows ``based_on``, if that is the newest and says something else."""
+    with transaction.atomic():
+        current = Command.objects.kept().filter(pk=command.pk, latest=based_on)
+        newest = CommandVersion.objects.select_related("command").filter(
+            command__in=current, number=based_on
+        )
+        if (same := newest.first()) and _says(same, checked):
+            return same
+        number = based_on + 1
+        if not current.update(latest=number, **_row(actor, checked, now)):
+            raise _conflict(command)
+        command.refresh_from_db()
+        return _version(actor, command, number, checked, now, restored_from=restored_from)
+
+
+def _says(version: CommandVersion, checked: Checked) -> bool:
+    """Whether ``version`` already says what ``checked`` says."""
+    columns = {**checked.columns(), **_repeated(checked)}
+    return all(getattr(version, name) == value for name, value in columns.items())
+
+
+def _conflict(command: Command) -> Conflict:
+    newest = CommandVersion.objects.filter(command__in=Command.objects.kept(), command=command)
+    version = newest.select_related("created_by").order_by("-number").first()
+    if version is None:
+        return Conflict("This command was deleted while you were editing.")
+    by = version.created_by.shown_name if version.created_by else ""
+    return EditConflict(
+        f"{by or 'Somebody'} saved v{version.number} while you were editing.",
+        number=version.number,
+        by=by,
+    )
+
+
+def _refuse_unfinished(commands: Sequence[Command]) -> None:
+    tasks = Invocation.objects.filter(command__in=commands).active()
+    task = tasks.select_related("command").first()
+    if task is not None:
+        raise Conflict(
+            f"{task.command} is still running in the task {task.uid}. Wait until it has ended, or "
+            "stop it, then delete the command."
+        )
