@@ -6,9 +6,11 @@ from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
+from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from commands.models import User
+from console import kept
 
 
 class SignInForm(AuthenticationForm):
@@ -28,8 +30,20 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add whether there is anybody who could sign in."""
-        return super().get_context_data(**kwargs, no_users=not User.objects.exists())
+        """Add whether there is anybody who could sign in, and what became of a form."""
+        waiting = kept.waiting(self.request)
+        return super().get_context_data(
+            **kwargs,
+            no_users=not User.objects.exists(),
+            kept=waiting is kept.Waiting.KEPT,
+            too_large=waiting is kept.Waiting.TOO_LARGE,
+        )
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Sign in; somebody else's form is not kept any longer."""
+        response = super().form_valid(form)
+        kept.settle(self.request)
+        return response
 
     def form_invalid(self, form: AuthenticationForm) -> Any:
         """Show the form again, as an error."""
