@@ -53,14 +53,8 @@ class TaskView:
     timeout: int
     timeout_asked: int | None
     workdir: str
-    content: str
     elapsed_seconds: float
     progress: Progress
-
-    @property
-    def command_lines(self) -> int:
-        """Lines of the script."""
-        return self.content.count("\n") + (not self.content.endswith("\n"))
 
     @property
     def took_seconds(self) -> float | None:
@@ -126,7 +120,6 @@ def task_view(invocation: Invocation, runs: Sequence[Run], now: datetime) -> Tas
         timeout=invocation.timeout,
         timeout_asked=invocation.timeout_asked if clamped else None,
         workdir=invocation.workdir,
-        content=invocation.content,
         elapsed_seconds=((finished_at or now) - invocation.created_at).total_seconds(),
         progress=progress(run.status for run in runs),
     )

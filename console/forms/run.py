@@ -1,156 +1,136 @@
-"""The form of "Create or run a command": parses what was sent and shows it again.
-
-What is *allowed* is the services' business; their sentences are put beside the fields.
-"""
+"""The form of "Create or run a command": a command, new or saved, and where it runs."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.utils.translation import gettext_lazy as _
+from django.http import QueryDict
+from django.utils.translation import gettext as _
 
-from commands.errors import InvalidFields
-from commands.rules import limits
-from commands.rules.content import CommandType
-from commands.rules.parameters import Scan, looks_secret, scan
-from commands.services.invocations import CommandInput
+from commands.models import CommandVersion
+from commands.rules.grammar import Scan, scan
+from commands.services.invocations import SavedInput, Values
+from console.forms import parameters
+from console.forms.definition import DefinitionForm
+from console.forms.fields import IdsField, SwitchField, TextField
+from console.forms.parameters import ParameterRow
 
-PARAMETER_PREFIX = "param-"
-"""What names of fields with values of parameters begin with."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterRow:
-    """One parameter in the form; ``hidden`` says that its value looks like a secret."""
-
-    key: str
-    name: str
-    uses: int
-    value: str
-    hidden: bool
-    errors: list[str]
-
-    @property
-    def shown(self) -> str:
-        """The value as a page may hold it: what looks like a secret is never sent back."""
-        return "" if self.hidden else self.value
+NEW, EXISTING = "new", "existing"
 
 
-class _TextField(forms.CharField):
-    """Text that reaches the rules as it was typed: they have better words for what is wrong."""
+class RunForm(DefinitionForm):
+    """Fields as other programs post them; names are a contract.
 
-    default_validators = []
+    ``saved`` is the version that the form shows where the source is an existing command: its
+    text is not taken from what was sent. ``last`` are the values used last with it, by key.
+    """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, strip=False, **kwargs)
-        self.validators = []
+    source = TextField(initial=NEW)
+    command = TextField()
+    version = TextField()
+    save = SwitchField()
+    instances = IdsField()
+    client_token = TextField(widget=forms.HiddenInput)
 
-    def to_python(self, value: Any) -> str:
-        """The value, with "" for none."""
-        return "" if value is None else str(value)
-
-
-class _IdsField(forms.Field):
-    """Repeated values, as a list of text."""
-
-    widget = forms.MultipleHiddenInput
-
-    def to_python(self, value: Any) -> list[str]:
-        """The values, with [] for none."""
-        return [str(item) for item in value or []]
-
-
-class RunForm(forms.Form):
-    """Fields as other programs post them; names are a contract."""
-
-    source = _TextField(initial="new")
-    name = _TextField()
-    type = _TextField(initial=CommandType.SHELL.value)
-    content = _TextField(widget=forms.Textarea, initial="#!/bin/bash\n")
-    workdir = _TextField()
-    timeout = _TextField(initial=str(limits.TIMEOUT_DEFAULT))
-    description = _TextField()
-    instances = _IdsField(required=False)
-    client_token = _TextField(widget=forms.HiddenInput)
-    use_params = forms.BooleanField(required=False)
-    save = forms.BooleanField(required=False)
+    def __init__(
+        self,
+        sent: QueryDict,
+        *,
+        saved: CommandVersion | None = None,
+        last: Mapping[str, str] | None = None,
+        kept: Mapping[str, str] | None = None,
+    ) -> None:
+        self.sent = sent
+        self.saved = saved
+        self.last = last or {}
+        super().__init__(sent, kept=kept)
 
     def clean_source(self) -> str:
-        """Only new commands can be run for now; say so rather than run something else."""
-        source: str = self.cleaned_data["source"] or "new"
-        if source != "new":
-            raise forms.ValidationError(_("Saved commands can't be run yet. Choose New command."))
+        """Where the command comes from; a program that does not say means a new one."""
+        source: str = self.cleaned_data["source"] or NEW
+        if source not in {NEW, EXISTING}:
+            raise forms.ValidationError(_("Choose New command or Existing command."))
         return source
 
-    def clean_save(self) -> bool:
-        """A command that can't be kept must not look kept."""
-        if self.cleaned_data["save"]:
-            raise forms.ValidationError(_("Commands can't be saved yet. Turn Save command off."))
-        return False
+    def clean_version(self) -> int | None:
+        """The number of the version that the person has seen; None if that was not said."""
+        text: str = self.cleaned_data["version"]
+        if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise forms.ValidationError(_("That version doesn't exist. Choose the command again."))
+        return int(text) if text else None
 
-    def command(self) -> CommandInput:
-        """The command as the services take it; only after ``is_valid``."""
+    def clean(self) -> dict[str, Any]:
+        """Refuse two values for one parameter: nobody could say which was meant."""
+        names = Counter[str]()
+        for name, values in self.sent.lists():
+            if name.lower().startswith(parameters.VALUE):
+                names[name.lower()] += len(values)
+        for name, number in names.items():
+            if number > 1:
+                self._add_error(name, _("There are two values for it. Send one."))
+        return super().clean()
+
+    @property
+    def existing(self) -> bool:
+        """Whether a saved command is to be run."""
+        return bool(self["source"].value() == EXISTING)
+
+    @property
+    def slot(self) -> str:
+        """What hidden values of this form are for: a new command, or which saved one."""
+        return str(self["command"].value() or "") if self.existing else NEW
+
+    def saved_command(self) -> SavedInput:
+        """The saved command and what is different this time; only after ``is_valid``."""
         data = self.cleaned_data
-        return CommandInput(
-            name=data["name"],
-            type=data["type"],
-            content=data["content"],
-            workdir=data["workdir"],
-            timeout=data["timeout"],
-            description=data["description"],
-            use_params=data["use_params"],
-            values={row.key: row.value for row in self.parameters()},
+        return SavedInput(
+            uid=data["command"],
+            version=data["version"],
+            workdir=data["workdir"] if "workdir" in self.sent else None,
+            timeout=self._timeout() if "timeout" in self.sent else None,
         )
 
-    def parameters(self) -> list[ParameterRow]:
-        """The parameters of the command as it stands in the form, with what was typed.
+    def values(self) -> Values:
+        """The values of the parameters.
 
-        Values of names that the command has no longer are left out: they are what remained of
-        an earlier wording, and nobody meant to send them.
+        With a new command an empty field stands for its default; with a saved one the field
+        began with the default, so who emptied it means the empty value.
         """
-        if not self["use_params"].value():
+        rows = self.parameters()
+        given = {row.key: row.value for row in rows if row.value or row.fixed}
+        return Values(given, [row.key for row in rows if row.hidden])
+
+    def parameters(self) -> list[ParameterRow]:
+        """The parameters of the command, new or saved, with what was typed."""
+        if not self.existing:
+            return super().parameters()
+        if self.saved is None:
             return []
-        typed = {
-            name.removeprefix(PARAMETER_PREFIX).lower(): str(value)
-            for name, value in self.data.items()
-            if name.startswith(PARAMETER_PREFIX)
-        }
-        errors = self.errors if self.is_bound else {}
+        schemas = self.saved.schemas()
         return [
-            ParameterRow(
-                key=parameter.key,
-                name=parameter.name,
-                uses=parameter.uses,
-                value=typed.get(parameter.key, ""),
-                hidden=looks_secret(parameter.name),
-                errors=[str(text) for text in errors.get(PARAMETER_PREFIX + parameter.key, [])],
+            parameters.saved_row(
+                parameter,
+                schemas.get(parameter.key, parameters.USUAL),
+                self._typed(),
+                self.kept,
+                self._row_errors(),
+                self.last,
             )
             for parameter in self._scan().parameters
         ]
 
-    def builtins(self) -> list[str]:
-        """Placeholders of the command that are filled for each instance by themselves."""
-        return [f"ACS::{builtin.value}" for builtin in self._scan().builtins]
+    def selected(self) -> list[str]:
+        """Ids of the instances that are ticked, in the order in which they were sent."""
+        return list(self["instances"].value() or [])
 
     def _scan(self) -> Scan:
-        text = str(self["content"].value() or "") if self["use_params"].value() else ""
-        return scan(text)
-
-    def add_domain_errors(self, error: InvalidFields) -> None:
-        """Put the services' sentences beside the fields they are about."""
-        for field, texts in error.errors.items():
-            for text in texts:
-                if field.startswith(PARAMETER_PREFIX):
-                    self.errors.setdefault(field, self.error_class()).append(text)
-                else:
-                    self.add_error(field if field in self.fields else None, text)
-
-    def selected(self) -> set[str]:
-        """Ids of the instances that are ticked."""
-        return set(self["instances"].value() or [])
+        if not self.existing:
+            return super()._scan()
+        return scan(self.saved.content if self.saved and self.saved.use_params else "")
 
 
 def new_client_token() -> str:

@@ -48,4 +48,6 @@ def frame(request: HttpRequest) -> dict[str, Any]:
 def _nav(request: HttpRequest) -> str:
     match = request.resolver_match
     name = match.url_name if match else ""
+    if (name or "").startswith("command"):
+        return "commands"
     return {"run": "run", "tasks": "tasks", "task": "tasks"}.get(name or "", "")

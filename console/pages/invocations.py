@@ -23,6 +23,7 @@ from commands.rules.status import roll_up
 from console import presentation, resolve
 from console.cursor import Cursor
 from console.lines import last_lines
+from console.task_command import command_view
 
 PAGE_SIZE = 50
 SHOWN_LINES = 2_000
@@ -67,6 +68,7 @@ def task(request: HttpRequest, uid: str) -> HttpResponse:
         "progress": view.progress,
         "runs": views,
         "shown": next((run for run in views if run.current), None),
+        "command": command_view(invocation, shown or runs[0]),
         "lines": tail.lines,
         "earlier": tail.earlier,
         "has_output": bool(tail.lines),

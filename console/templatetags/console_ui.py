@@ -17,6 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 
+from commands.rules import quotas
+
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
 
@@ -175,6 +177,12 @@ def ago(moment: datetime | None) -> str:
     if timezone.now() - moment < timedelta(minutes=1):
         return gettext("just now")
     return gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
+
+
+@register.filter
+def reset_clock(moment: datetime) -> str:
+    """The wall clock of a quota's reset, in the site's time zone: ``00:00 UTC+8``."""
+    return quotas.clock(moment)
 
 
 @register.filter

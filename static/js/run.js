@@ -1,6 +1,4 @@
-// Create or run a command: paints the editor, counts bytes, raises short timeouts,
-// counts instances, keeps the review in step, and submits once. The form works without it.
-// What the browser fills in again after Back is painted and counted anew (pageshow).
+// Create or run a command: keeps the review in step, raises short timeouts, submits once.
 "use strict";
 (() => {
   const form = document.getElementById("run-form");
@@ -8,183 +6,211 @@
   const number = new Intl.NumberFormat(document.documentElement.lang);
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 
-  $("errors")?.focus();
+  ($("errors") ?? $("preview"))?.focus();
   if (!form) return;
 
-  const [name, content, workdir, timeout] =
-    ["id_name", "id_content", "id_workdir", "id_timeout"].map($);
-  const boxes = [...form.querySelectorAll("[name=instances]:enabled")];
-  const all = $("pick-all");
+  const { name, content, workdir, timeout, save } = form.elements;
+  const asked = form.elements.timeout_asked;
 
-  function review(id, main, small) {
+  function review(id, main, ...small) {
     const [first, second] = $(id).children;
     first.textContent = main;
-    if (second) second.textContent = small || "";
+    if (second) second.textContent = small.filter(Boolean).join(" · ");
   }
 
-  // ---------- the editor and its meter ----------
-  const editor = $("editor");
-  const paper = editor.querySelector("pre");
-  const foot = $("content-size");
-  const limit = Number(foot.dataset.limit);
-  const room = foot.querySelector("[data-room]");
   const encoder = new TextEncoder();
 
-  function paint() {
-    const lines = content.value.split("\n");
-    paper.replaceChildren(...lines.map((line) => {
-      const row = document.createElement("i");
-      row.textContent = line;
-      if (/^\s*#/.test(line)) row.className = "com";
-      return row;
-    }));
-    const raw = encoder.encode(content.value).length;
-    const size = Math.ceil(raw / 3) * 4;
-    const level = size > limit ? "over" : size >= limit * 0.8 ? "warn" : "";
-    const meter = foot.querySelector("progress");
-    meter.value = size;
-    meter.dataset.level = foot.dataset.level = level;
-    foot.querySelector("[data-size]").textContent = number.format(size);
-    room.textContent = level === "over"
-      ? fill(room.dataset.over, { n: number.format(size - limit) })
-      : fill(room.dataset.room, { n: number.format((limit / 4) * 3 - raw) });
-    const about = $("r-name").dataset;
-    const count = content.value.replace(/\n+$/, "").split("\n").length;
-    const type = form.querySelector("[name=type]:checked").dataset.word;
-    const facts = { type, lines: number.format(count), bytes: number.format(raw) };
-    review("r-name", name.value.trim() || about.empty,
-      raw ? fill(count === 1 ? about.sizeOne : about.size, facts) : type);
+  function command() {
+    const words = $("r-name").dataset;
+    const saved = $("saved-name");
+    if (!content && !saved) return review("r-name", words.empty);
+    const raw = content?.value ?? "";
+    const lines = saved ? $("saved-content").childElementCount
+      : raw.replace(/\n+$/, "").split("\n").length;
+    const type = saved?.dataset.type ?? form.querySelector("[name=type]:checked")?.dataset.word;
+    const bytes = number.format(encoder.encode(raw).length);
+    const size = fill(lines === 1 ? words.sizeOne : words.size,
+      { type, lines: number.format(lines), bytes });
+    const title = (saved?.textContent ?? name.value).trim();
+    review("r-name", title || words.empty, raw || saved ? size : type);
   }
 
-  paint();
-  editor.classList.add("painted");
-  content.addEventListener("input", paint);
-  name.addEventListener("input", paint);
+  const empty = (row) =>
+    ![...row.querySelectorAll("[name^=param-], [name^=kept-], [name^=about-default-]")]
+      .some((field) => field.value);
 
-  // ---------- path and timeout ----------
+  function parameters() {
+    const on = document.querySelector("#parameters:not([data-off])");
+    const rows = on ? [...on.querySelectorAll("[data-key]:not(.gone)")] : [];
+    const builtin = on ? $("builtin-rows").childElementCount : 0;
+    const words = $("r-params").dataset;
+    const some = (n, text) => n > 0 && fill(text, { n: number.format(n) });
+    const open = rows.filter(empty);
+    const main = [some(rows.length - open.length, words.filled), some(open.length, words.empty)];
+    const hidden = rows.filter((row) => row.querySelector("[data-hide]").checked).length;
+    $("r-params-row").hidden = rows.length + builtin === 0;
+    review("r-params", main.filter(Boolean).join(", "),
+      open.map((row) => row.querySelector(".k").textContent.slice(2, -2)).join(", "),
+      some(hidden, words.hidden), some(builtin, words.builtin));
+  }
+
   function path() {
-    const { empty, default: word } = $("r-workdir").dataset;
-    review("r-workdir", workdir.value.trim() || empty, workdir.value.trim() ? "" : word);
+    const { empty: none, default: word } = $("r-workdir").dataset;
+    const typed = workdir?.value.trim();
+    review("r-workdir", typed || none, !typed && word);
   }
 
-  const note = $("timeout-note");
+  function quota() {
+    const only = $("save-only");
+    if (only) only.hidden = !save?.checked;
+    const { used, limit, text, same } = $("q-saved").dataset;
+    if (Number(used) >= Number(limit)) return;
+    const [now, next, most] = [used, Number(used) + 1, limit].map((n) => number.format(n));
+    $("q-saved").querySelector("b").textContent =
+      fill(save?.checked ? text : same, { used: now, next, limit: most });
+  }
 
-  // The note is written, unseen, while people type: showing it on the way to another field must
-  // not move what they are about to press.
-  function seconds(raised) {
-    const asked = timeout.value.trim();
+  // The note is written, unseen, while people type: it must not move what they press next.
+  function seconds(leaves) {
+    if (!timeout) return;
+    const note = $("timeout-note");
+    const typed = timeout.value.trim();
     const least = Number(timeout.dataset.min);
-    const short = /^-?\d+$/.test(asked) && Number(asked) < least;
+    const short = /^-?\d+$/.test(typed) && Number(typed) < least;
+    if (short && leaves) {
+      asked.value = typed; // for the task to tell
+      timeout.value = least;
+    }
+    const raised = asked.value !== "" && Number(timeout.value) === least;
     note.querySelector("span").textContent =
-      fill(note.dataset.text, { from: short ? asked : 0, to: least });
-    if (short && raised) timeout.value = least;
-    note.parentElement.classList.toggle("raised", short && raised);
+      fill(note.dataset.text, { from: short ? typed : asked.value || 0, to: number.format(least) });
+    note.parentElement.classList.toggle("raised", raised);
     review("r-timeout", fill($("r-timeout").dataset.text, { n: timeout.value.trim() || "–" }));
   }
 
   const raise = () => seconds(true);
 
-  workdir.addEventListener("input", path);
-  timeout.addEventListener("input", () => seconds(false));
-  timeout.addEventListener("change", raise);
-  timeout.addEventListener("keydown", (event) => {
+  timeout?.addEventListener("input", () => {
+    asked.value = "";
+    seconds(false);
+  });
+  timeout?.addEventListener("change", raise);
+  timeout?.addEventListener("keydown", (event) => {
     const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (!way || !/^\d+$/.test(timeout.value)) return;
     event.preventDefault();
     const next = Number(timeout.value) + way * (event.shiftKey ? 10 : 1);
     timeout.value = Math.min(Math.max(next, timeout.dataset.min), timeout.dataset.max);
+    asked.value = "";
     raise();
   });
 
-  // ---------- instances ----------
-  function count() {
-    const picked = boxes.filter((box) => box.checked);
+  // from the picker
+  form.addEventListener("picked", ({ detail: { count, names } }) => {
     for (const place of form.querySelectorAll("[data-picked]")) {
-      place.textContent = number.format(picked.length);
+      place.textContent = number.format(count);
     }
     const words = $("r-instances").dataset;
-    const names = picked.map((box) => box.dataset.name);
-    const few = names.slice(0, 4).join(", ");
+    const few = names.join(", ");
     review("r-instances",
-      names.length === 0 ? words.empty
-        : names.length === 1 ? words.one : fill(words.many, { n: number.format(names.length) }),
-      names.length > 4 ? fill(words.more, { names: few, n: number.format(names.length - 4) }) : few);
-    if (!all) return;
-    all.checked = picked.length > 0 && picked.length === boxes.length;
-    all.indeterminate = picked.length > 0 && !all.checked;
-    all.disabled = boxes.length === 0;
-    const bar = form.querySelector(".selbar");
-    const most = Number(bar.dataset.limit);
-    const over = picked.length > most;
-    const meter = bar.querySelector("progress");
-    meter.value = picked.length;
-    meter.dataset.level = over ? "over" : "";
-    if (picked.length > 0 && bar.hasAttribute("data-wrong")) {
-      bar.removeAttribute("data-wrong");
-      $("e-instances").hidden = true;
-    }
-    bar.querySelector("[data-clear]").classList.toggle("off", picked.length === 0);
-    bar.querySelector(".over").textContent =
-      over ? fill($("picked").dataset.over, { n: number.format(most) }) : "";
-  }
-
-  let last = null;
-  form.addEventListener("click", (event) => {
-    const here = boxes.indexOf(event.target);
-    if (here >= 0) {
-      if (event.shiftKey && last !== null) {
-        const [from, to] = [Math.min(here, last), Math.max(here, last)];
-        for (const box of boxes.slice(from, to + 1)) box.checked = event.target.checked;
-      }
-      last = here;
-      count();
-    } else if (event.target === all || event.target.closest("[data-clear]")) {
-      for (const box of boxes) box.checked = event.target === all && all.checked;
-      count();
-      if (event.target !== all) all.focus();
-    }
+      count === 0 ? words.empty
+        : count === 1 ? words.one : fill(words.many, { n: number.format(count) }),
+      count > names.length
+        ? fill(words.more, { names: few, n: number.format(count - names.length) }) : few);
   });
 
-  // ---------- sending ----------
+  function all() {
+    command();
+    parameters();
+    path();
+    quota();
+  }
+
+  form.addEventListener("input", all);
+  form.addEventListener("edited", all);
+  form.addEventListener("refill", () => {
+    all();
+    raise();
+  });
+
+  const ACTIONS = { source: "source", command: "load" };
+  const FOCUS = "focus after " + location.pathname;
+
+  form.addEventListener("change", ({ target }) => {
+    all();
+    const action = ACTIONS[target.name];
+    if (!action) return;
+    sessionStorage.setItem(FOCUS, target.name);
+    form.requestSubmit(form.querySelector(`[name=action][value=${action}]`));
+  });
+
+  // After Back the browser ticks what was chosen, not what the page is about.
+  function shown() {
+    const { elements } = form;
+    elements.source.value = elements["shown-source"].value;
+    if (content) return;
+    const uid = elements.command.value = elements["shown-command"].value;
+    if (uid) history.replaceState(history.state, "", `?command=${encodeURIComponent(uid)}`);
+  }
+
+  const chose = sessionStorage.getItem(FOCUS);
+  sessionStorage.removeItem(FOCUS);
+  const again = { source: "[name=source]:checked", command: "#id_command" }[chose];
+  if (again && !$("errors")) addEventListener("load", () => form.querySelector(again)?.focus());
+
   const create = $("create");
   const late = form.querySelector(".late");
   const word = create.firstElementChild;
   const idle = word.textContent;
+  let pressed = null; // the button whose answer is awaited
   let timer;
 
   function ready() {
     clearTimeout(timer);
-    create.removeAttribute("aria-disabled");
+    pressed?.removeAttribute("aria-disabled");
+    pressed = null;
     word.textContent = idle;
   }
 
   form.addEventListener("submit", (event) => {
-    if (create.hasAttribute("aria-disabled")) return event.preventDefault();
+    if (pressed) return event.preventDefault();
     raise();
-    // a sign-in in another tab has changed the token since this page was made
+    // a sign-in in another tab has changed it
     const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/);
     if (token) form.elements.csrfmiddlewaretoken.value = token[1];
-    if (event.submitter?.name === "action") return; // asks for more fields, creates nothing
-    create.setAttribute("aria-disabled", "true");
-    word.textContent = create.dataset.busy;
+    const creates = event.submitter?.name !== "action";
+    pressed = creates ? create : event.submitter;
+    pressed.setAttribute("aria-disabled", "true");
     late.textContent = "";
+    if (creates) word.textContent = create.dataset.busy;
     timer = setTimeout(() => {
       ready();
-      late.textContent = late.dataset.text;
+      if (creates) late.textContent = late.dataset.text;
     }, 10000);
   });
-  form.addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    if ((event.target.closest("form") ?? form) !== form) return;
     event.preventDefault();
     form.requestSubmit(create);
   });
   if (/Mac|iP/.test(navigator.platform)) create.querySelector("kbd").textContent = "⌘ ↵";
 
+  const draft = () => import(form.dataset.draft);
+  if (history.state?.typed || Object.keys(sessionStorage).some((key) => /^draft /.test(key))) {
+    draft();
+  } else {
+    $("command-card").addEventListener("input", () => {
+      form.dataset.typed = "yes";
+      draft();
+    }, { once: true });
+  }
+
+  all();
   addEventListener("pageshow", () => {
     ready();
-    paint();
-    path();
+    shown();
+    all();
     raise();
-    count();
   });
 })();

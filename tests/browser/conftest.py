@@ -145,7 +145,7 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
             lambda message: (
                 errors.append(message.text)
                 if message.type == "error"
-                and not re.search("status of (40[134]|422|502)", message.text)
+                and not re.search("status of (40[1349]|422|502)", message.text)
                 else None
             ),
         )

@@ -35,7 +35,7 @@ def open_state(page: Page, state: str, tasks: dict[str, str]) -> None:
     elif state == "form with errors":
         page.fill("[name=timeout]", "abc")
         page.get_by_role("button", name="Create task").click()
-        page.wait_for_selector("[role=alert]")
+        page.wait_for_selector("#errors")
     elif state == "too old":
         page.context.clear_cookies(name="csrftoken")
         page.get_by_role("button", name="Create task").click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from commands.errors import Conflict, Denied, ExecutionError, Invalid
 from commands.models import Invocation, OutputChunk, Region, Run
-from commands.services import invocations, scripts, teams
+from commands.services import invocations, library, runs, teams
 from commands.services.invocations import CommandInput
 from console import resolve
 from console.errors import DomainErrorMiddleware
@@ -55,6 +56,13 @@ def task(cast, fleet):
             arrived_at=timezone.now(),
         )
     return made
+
+
+def what_runs(task):
+    """The exact script of every run of a task, as a worker gets it."""
+    ids = list(task.runs.order_by("pk").values_list("pk", flat=True))
+    claimed = runs.claim(run_ids=ids, owner="worker", now=timezone.now())
+    return [one.spec.script for one in claimed]
 
 
 @pytest.fixture
@@ -175,6 +183,10 @@ class TestForm:
             {"content": "   "},
             {"name": ""},
             {"name": "a\u2028\x00"},
+            {"name": "exe.\u202efdp"},
+            {"content": "echo a \u202e b"},
+            {"content": "echo \u2066 b"},
+            {"workdir": "/tmp/\u200f"},
             {"timeout": "86401"},
             {"timeout": "abc"},
             {"timeout": "9" * 500},
@@ -183,13 +195,29 @@ class TestForm:
             {"client_token": "x" * 65},
             {"client_token": "ü"},
             {"source": "existing"},
+            {"source": "existing", "command": "c-nowhere"},
+            {"source": "existing", "command": "\x00"},
+            {"source": "existing", "command": "c-1", "version": "9" * 500},
+            {"source": "nowhere"},
+            {"type": ""},
+            {"timeout": "9.5"},
+            {"timeout": "１２"},
+            {"timeout": "0x20"},
+            {"instances": ["../../etc/passwd", "' OR 1=1 --"]},
+            {"tags": "http://x=1"},
+            {"run_as": "root\x00"},
+            {"launcher": "python3 'x"},
+            {"use_params": "on", "content": "echo {{a}}", "param-a": ["1", "2"]},
+            {"use_params": "on", "content": "echo {{a}}", "param-a": "1", "param-A": "2"},
+            {"use_params": "on", "content": "echo {{a}}", "about-pattern-a": "(a+)+$"},
+            {"use_params": "on", "content": "echo '{{a}}'", "about-insertion-a": "quoted"},
+            {"use_params": "on", "content": "echo {{a}}", "about-insertion-a": "raw"},
             {"use_params": "on", "content": "echo {{}}"},
             {"use_params": "on", "content": "echo {{.Names}}"},
             {"use_params": "on", "content": "echo {{ACS::Evil}}"},
             {"use_params": "on", "content": "echo {{a}}", "param-a": "x" * 20_000},
             {"use_params": "on", "content": "echo {{a}}", "param-a": "\x00"},
             {"use_params": "on", "content": "".join(f"{{{{p{n}}}}}" for n in range(21))},
-            {"save": "on"},
         ],
     )
     def test_hostile_and_hopeless_input_is_told_and_makes_no_row(self, sign_in, cast, form, change):
@@ -199,35 +227,114 @@ class TestForm:
         assert not Invocation.objects.exists()
         assert not Run.objects.exists()
 
+    @pytest.mark.parametrize(
+        "part",
+        [
+            b"name=%ED%A0%80",
+            b"name=%FF%FE",
+            b"content=%00",
+            b"content=%C0%AF",
+            b"timeout=%E2%88%9E",
+        ],
+    )
+    def test_bytes_that_are_no_text_are_told(self, sign_in, cast, form, part):
+        rest = urlencode({**form, "instances": form["instances"][0]})
+        name = part.partition(b"=")[0].decode()
+        body = b"&".join(
+            part if pair.startswith(f"{name}=") else pair.encode() for pair in rest.split("&")
+        )
+        answer = sign_in(cast.bob).post(
+            "/run/", body, content_type="application/x-www-form-urlencoded"
+        )
+        assert 400 <= answer.status_code < 500
+        assert not Invocation.objects.exists()
+
+    def test_instances_and_commands_of_other_teams_are_not_there(self, sign_in, cast, form, fleet):
+        command = library.create_command(
+            actor=cast.alice,
+            team=cast.team,
+            region=cast.region,
+            command=CommandInput(name="Theirs", type="RunShellScript", content="echo secret"),
+            now=timezone.now(),
+        )
+        client = sign_in(cast.charlie)
+        for sent in ({}, {"source": "existing", "command": command.uid}):
+            answer = client.post("/run/", {**form, **sent})
+            page = answer.content.decode()
+            assert answer.status_code == 422
+            assert "Theirs" not in page
+            assert "web-01" not in page
+        assert not Invocation.objects.exists()
+
     def test_a_timeout_below_ten_is_raised_and_the_task_page_says_so(self, sign_in, cast, form):
         client = sign_in(cast.bob)
         answer = client.post("/run/", {**form, "timeout": "5"})
         page = client.get(answer["Location"]).content.decode()
         assert "raised from" in page
 
-    def test_parameters_are_filled_and_never_shown(self, sign_in, cast, form):
+    def test_parameters_are_filled_and_hidden_ones_never_shown(self, sign_in, cast, form):
         client = sign_in(cast.bob)
         answer = client.post(
             "/run/",
             {
                 **form,
                 "use_params": "on",
-                "content": "tar -cf $OF {{file}} {{ File }} {{other}}",
+                "content": "tar -cf $OF {{file}} {{ File }} {{other}} {{token}}",
                 "param-file": "/app/usrcredential",
+                "param-token": "hunter2",
                 "param-gone": "left over",
             },
         )
         assert answer.status_code == 303
         task = Invocation.objects.get()
         assert task.use_params
-        run = task.runs.select_related("invocation__team", "invocation__region").first()
-        expected = b"tar -cf $OF /app/usrcredential /app/usrcredential "
-        assert scripts.render(run) == expected
+        script = what_runs(task)[0]
+        assert script == b"tar -cf $OF /app/usrcredential /app/usrcredential  hunter2"
         page = client.get(answer["Location"]).content.decode()
-        assert "usrcredential" not in page
+        assert "tar -cf $OF /app/usrcredential /app/usrcredential  ••••••</pre>" in page
+        assert "hunter2" not in page
         with connection.cursor() as cursor:
             cursor.execute("SELECT * FROM commands_invocation")
-            assert "usrcredential" not in str(cursor.fetchall())
+            stored = str(cursor.fetchall())
+        assert "usrcredential" not in stored
+        assert "hunter2" not in stored
+
+    def test_a_value_that_is_not_hidden_is_for_a_name_that_looks_secret(self, sign_in, cast, form):
+        """Somebody saw the switch and turned it off."""
+        client = sign_in(cast.bob)
+        answer = client.post(
+            "/run/",
+            {
+                **form,
+                "use_params": "on",
+                "content": "echo {{keyboard_key}}",
+                "param-keyboard_key": "qwerty",
+                "seen-keyboard_key": "1",
+            },
+        )
+        assert "qwerty" in client.get(answer["Location"]).content.decode()
+
+    def test_a_hidden_value_is_kept_over_a_failed_try_and_not_in_the_page(
+        self, sign_in, cast, form
+    ):
+        client = sign_in(cast.bob)
+        filled = {**form, "use_params": "on", "content": "echo {{token}}", "seen-token": "1"}
+        first = client.post(
+            "/run/", {**filled, "name": "", "param-token": "hunter2", "secret-token": "on"}
+        )
+        page = first.content.decode()
+        assert (first.status_code, "hunter2" in page) == (422, False)
+        assert "Kept from your last try" in page
+        assert 'name="kept-token"' in page
+        client.post("/run/", {**filled, "param-token": "", "secret-token": "on", "kept-token": "1"})
+        assert what_runs(Invocation.objects.get()) == [b"echo hunter2"] * 2
+
+    def test_a_kept_hidden_value_can_be_emptied(self, sign_in, cast, form):
+        client = sign_in(cast.bob)
+        filled = {**form, "use_params": "on", "content": "echo {{token}}", "seen-token": "1"}
+        client.post("/run/", {**filled, "name": "", "param-token": "x", "secret-token": "on"})
+        client.post("/run/", {**filled, "param-token": "", "secret-token": "on"})
+        assert what_runs(Invocation.objects.get()) == [b"echo "] * 2
 
     def test_without_javascript_parameters_are_updated_by_a_button(self, sign_in, cast, form):
         answer = sign_in(cast.bob).post(
@@ -259,9 +366,9 @@ class TestForm:
         content = "{{acs::instanceid}} {{ACS::InstanceName}} {{ACS::InvokeId}} {{ACS::AccountId}}"
         sign_in(cast.bob).post("/run/", {**form, "use_params": "on", "content": content})
         task = Invocation.objects.get()
-        for run, instance in zip(task.runs.order_by("pk"), fleet, strict=False):
+        for script, instance in zip(what_runs(task), fleet, strict=False):
             expected = f"{instance.uid} {instance.name} {task.uid} {cast.team.uid}"
-            assert scripts.render(run).decode() == expected
+            assert script.decode() == expected
 
     def test_viewers_and_strangers_can_not_create(self, sign_in, cast, form):
         assert sign_in(cast.vera).post("/run/", form).status_code == 404

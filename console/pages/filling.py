@@ -1,0 +1,183 @@
+"""What the form of the wizard begins with, and what becomes of it when its source changes.
+
+Two sources share one form. The fields of a new command that are not on the page while a saved
+one is shown travel in hidden fields whose names begin with ``new-``, so that switching there
+and back loses nothing. Hidden values don't travel; they wait in the session.
+"""
+
+from __future__ import annotations
+
+import json
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from commands.models import Command, CommandVersion, Invocation, User
+from commands.models.command import CommandQuerySet
+from commands.rules import limits
+from commands.rules.schema import looks_secret
+from console.forms import definition, parameters
+from console.forms.run import EXISTING, NEW, RunForm, new_client_token
+from console.resolve import Scope
+
+STASH = "new-"
+SHOWN_SOURCE, SHOWN_COMMAND = "shown-source", "shown-command"
+_OF_NEW = {*definition.DefinitionForm.base_fields, "save"}
+_ABOUT_PARAMETERS = (
+    parameters.VALUE,
+    parameters.HIDE,
+    parameters.SEEN,
+    parameters.KEPT,
+    parameters.ABOUT,
+)
+
+
+def saved(scope: Scope, uid: str) -> CommandVersion | None:
+    """The newest version of a command of the library; None if there is none of that id."""
+    if not (uid and uid.isascii() and uid.isprintable()):
+        return None
+    newest = CommandVersion.objects.newest().select_related("command", "created_by")
+    return newest.filter(command__in=_library(scope).filter(uid=uid)).first()
+
+
+def taken(scope: Scope, name: str) -> bool:
+    """Whether a saved command has this name already. That is allowed, but people should know."""
+    wanted = name.strip()
+    # Not every database takes NUL in a comparison; no name has it.
+    return bool(wanted) and "\0" not in wanted and _library(scope).filter(name=wanted).exists()
+
+
+def offered(scope: Scope, user: User) -> CommandQuerySet:
+    """Saved commands, what ``user`` probably wants first."""
+    return _library(scope).used_first(user)
+
+
+def _library(scope: Scope) -> CommandQuerySet:
+    return Command.objects.kept().filter(team=scope.team, region=scope.region)
+
+
+def last_values(user: User, version: CommandVersion | None) -> dict[str, str]:
+    """The values that ``user`` gave this command last, by key, without hidden ones."""
+    if version is None or not version.use_params:
+        return {}
+    task = Invocation.objects.filter(created_by=user, command=version.command).defer("values")
+    found = task.order_by("-created_at").first()
+    if found is None:
+        return {}
+    try:
+        values: dict[str, str] = json.loads(found.values or "{}")
+    except ImproperlyConfigured:
+        return {}
+    return {key: value for key, value in values.items() if key not in found.hidden}
+
+
+def blank(*, save: bool) -> QueryDict:
+    """The fields of a new command that nobody has written yet."""
+    data = QueryDict(mutable=True)
+    for name in ("type", "content", "timeout", "termination"):
+        data[name] = str(RunForm.base_fields[name].initial)
+    return _as_new(data, save=save)
+
+
+def copied(version: CommandVersion, *, save: bool) -> QueryDict:
+    """The fields of a new command that is a copy of a saved one."""
+    data = QueryDict(mutable=True)
+    data.update(definition.fields_of(version.command, version))
+    suffix = _(" (copy)")
+    data["name"] = version.name[: limits.NAME_CHARS - len(suffix)] + suffix
+    return _as_new(data, save=save)
+
+
+def _as_new(data: QueryDict, *, save: bool) -> QueryDict:
+    data["source"] = data[SHOWN_SOURCE] = NEW
+    data["client_token"] = new_client_token()
+    if save:
+        data["save"] = "on"
+    return data
+
+
+def out_of_step(data: QueryDict) -> bool:
+    """Whether another source or command was chosen than the fields on the page belong to.
+
+    Programs post no marks of what was on their page, and always mean what they send.
+    """
+    if data.get(SHOWN_SOURCE, data.get("source")) != data.get("source"):
+        return True
+    is_existing = data.get("source") == EXISTING
+    return is_existing and data.get(SHOWN_COMMAND, data.get("command")) != data.get("command")
+
+
+def as_shown(data: QueryDict) -> QueryDict:
+    """What was sent, with the source and the command that its fields belong to."""
+    found = data.copy()
+    found["source"] = data.get(SHOWN_SOURCE, data.get("source", NEW))
+    found["command"] = data.get(SHOWN_COMMAND, data.get("command", ""))
+    return found
+
+
+def switched(data: QueryDict, source: str, version: CommandVersion | None) -> QueryDict:
+    """The form with the fields of another source, or of another saved command."""
+    before = data.get(SHOWN_SOURCE, NEW)
+    found = data.copy()
+    if before == NEW and source == EXISTING:
+        found = _stashed(found)
+    elif before == EXISTING:
+        found = _without_fields(found)
+    if source == EXISTING:
+        _load(found, version)
+    elif before == EXISTING:
+        found = _restored(found)
+    found["source"] = found[SHOWN_SOURCE] = source
+    return found
+
+
+def stash(data: QueryDict) -> list[tuple[str, str]]:
+    """Names and values of the hidden fields that a page with a saved command carries."""
+    return [(name, str(data[name])) for name in data if name.startswith(STASH)]
+
+
+def _is_field(name: str) -> bool:
+    return name in _OF_NEW or name.startswith(_ABOUT_PARAMETERS)
+
+
+def _stashed(data: QueryDict) -> QueryDict:
+    sent = {name.lower() for name in data}
+    for name in [name for name in data if _is_field(name)]:
+        key = name.lower().removeprefix(parameters.VALUE)
+        if name.lower() == key or not _may_be_secret(key, sent):
+            data[STASH + name] = str(data[name])
+        elif data[name]:  # it waits in the session, and must not come back in the page
+            data[f"{STASH}{parameters.KEPT}{key}"] = "1"
+        del data[name]
+    return data
+
+
+def _may_be_secret(key: str, sent: set[str]) -> bool:
+    """Whether a value is hidden, or would be if the command had this parameter just now."""
+    if parameters.HIDE + key in sent:
+        return True
+    return parameters.SEEN + key not in sent and looks_secret(key)
+
+
+def _without_fields(data: QueryDict) -> QueryDict:
+    for name in [name for name in data if _is_field(name) or name == "version"]:
+        del data[name]
+    return data
+
+
+def _restored(data: QueryDict) -> QueryDict:
+    for name in [name for name in data if name.startswith(STASH)]:
+        data[name.removeprefix(STASH)] = str(data[name])
+        del data[name]
+    return data
+
+
+def _load(data: QueryDict, version: CommandVersion | None) -> None:
+    data[SHOWN_COMMAND] = version.command.uid if version else ""
+    if version is None:
+        return
+    data["command"] = version.command.uid
+    data["version"] = str(version.number)
+    data["workdir"] = version.workdir
+    data["timeout"] = str(version.timeout)
