@@ -29,7 +29,18 @@ def test_everything_that_touches_rows_also_passes_on_postgresql(database_url: st
     environment.pop("CONSOLE_TEST_DATA", None)
     environment.pop("PYTEST_ADDOPTS", None)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "data_layer"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "data_layer",
+        ],
         cwd=ROOT,
         env=environment,
         capture_output=True,
