@@ -22,6 +22,8 @@ from console.forms.run import EXISTING, NEW, RunForm, new_client_token
 from console.resolve import Scope
 
 STASH = "new-"
+CARRIED = 12 * limits.PARAMETERS
+"""Most fields about parameters that a page carries while they are switched off."""
 SHOWN_SOURCE, SHOWN_COMMAND = "shown-source", "shown-command"
 _OF_NEW = {*definition.DefinitionForm.base_fields, "save"}
 _ABOUT_PARAMETERS = (
@@ -130,6 +132,33 @@ def switched(data: QueryDict, source: str, version: CommandVersion | None) -> Qu
         found = _restored(found)
     found["source"] = found[SHOWN_SOURCE] = source
     return found
+
+
+def carried(form: RunForm) -> list[tuple[str, str]]:
+    """What was typed about parameters while they are switched off, and so not on the page.
+
+    Whoever switches them on again finds it. Hidden values wait in the session instead.
+    """
+    if form.existing or form["use_params"].value():
+        return []
+    secrets = hidden_values(form.sent)
+    found: list[tuple[str, str]] = [(parameters.KEPT + key, "1") for key in secrets]
+    for name in form.sent:
+        key = name.lower().removeprefix(parameters.VALUE)
+        if name.startswith(_ABOUT_PARAMETERS) and key not in secrets:
+            found.append((name, str(form.sent[name])))
+    return found[:CARRIED]
+
+
+def hidden_values(data: QueryDict) -> dict[str, str]:
+    """The values in what was sent, by key, that may be secret, whatever the command says now."""
+    sent = {name.lower() for name in data}
+    values = {
+        name.lower().removeprefix(parameters.VALUE): str(data[name])
+        for name in data
+        if name.lower().startswith(parameters.VALUE) and data[name]
+    }
+    return {key: value for key, value in values.items() if _may_be_secret(key, sent)}
 
 
 def stash(data: QueryDict) -> list[tuple[str, str]]:

@@ -276,6 +276,8 @@ def _caught_up(
 def _keep_hidden(request: HttpRequest, form: RunForm) -> None:
     token = str(form["client_token"].value() or "")
     typed = {row.key: row.value for row in form.parameters() if row.hidden and row.value}
+    if not form.existing:  # also what was typed before parameters were switched off
+        typed = filling.hidden_values(form.sent) | typed
     hidden_values.keep(request, token, form.slot, typed)
 
 
@@ -306,6 +308,7 @@ def _page(
         "parameters": _rows(request, form),
         "owner": kept.owner_mark(resolve.person(request)),
         "stash": filling.stash(form.sent),
+        "carried": filling.carried(form),
         "picker": picker.picker(scope, form.sent, _kind(form), form.selected(), now),
         "may_run": True,
         "may_create": resolve.may_create(request, scope),

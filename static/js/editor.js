@@ -122,8 +122,21 @@
   function add(key, name) {
     const row = make("parameter-template", key, name);
     row.querySelector("[data-hide]").checked = SECRET.test(name);
+    recall(row, key);
     mask(row);
     return row;
+  }
+
+  // What was typed before parameters were switched off came back with the page.
+  function recall(row, key) {
+    const old = new Map([...area.querySelectorAll("[data-carried]")].map((one) => [one.name, one]));
+    const seen = old.has(`seen-${key}`);
+    for (const field of row.querySelectorAll("[name]")) {
+      const from = old.get(field.name);
+      if (field.type === "checkbox") field.checked = seen ? Boolean(from) : field.checked;
+      else if (from) field.value = from.value;
+      from?.remove();
+    }
   }
 
   function keep(row, kept) {

@@ -354,3 +354,15 @@ def test_a_command_is_written_and_run_with_the_keyboard_alone(visit):
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**/tasks/t-*/")
     ends_as(page, "Succeeded")
+
+
+def test_values_outlive_parameters_being_switched_off_and_on(visit):
+    page = visit()
+    page.goto("/run/")
+    page.fill("[name=content]", "echo {{word}}")
+    page.fill("[name=param-word]", "kept")
+    page.get_by_role("switch", name="Use parameters").uncheck()
+    page.get_by_role("button", name="Create task").click()
+    page.wait_for_selector("#errors")
+    page.get_by_role("switch", name="Use parameters").check()
+    expect(page.locator("[name=param-word]")).to_have_value("kept")

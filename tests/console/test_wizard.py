@@ -594,3 +594,24 @@ def test_thousands_of_tags_to_filter_by(sign_in, cast, form):
     tags = [f"t{n}" for n in range(3000)]
     assert client.post("/run/", {**form, "tag": tags, "action": "search"}).status_code == 200
     assert client.get("/run/instances/", {"tag": tags[:300]}).status_code == 200
+
+
+def test_values_outlive_parameters_being_switched_off(sign_in, cast, form):
+    client = sign_in(cast.bob)
+    typed = {
+        **form,
+        "name": "",
+        "content": "echo {{a}} {{token}}",
+        "param-a": "one",
+        "about-default-a": "two",
+        "seen-a": "1",
+        "param-token": "s3cret",
+        "seen-token": "1",
+        "secret-token": "on",
+    }
+    off = client.post("/run/", typed).content.decode()
+    assert "s3cret" not in off
+    fields = shown_fields(off)
+    again = client.post("/run/", {**fields, "use_params": "on", "name": "ok"})
+    assert again.status_code == 303
+    assert scripts_of(Invocation.objects.get())[0] == b"echo one s3cret"
