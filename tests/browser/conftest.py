@@ -95,7 +95,8 @@ def _address(up: subprocess.Popen[bytes], output: Path) -> str:
     return found[1]
 
 
-@pytest.fixture(scope="session")
+# Its event loop runs in this thread as long as it is there: other packages need that thread.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or missing("chromium")
     with sync_playwright() as playwright:

@@ -20,8 +20,10 @@ def test_values_are_filled_on_each_instance(visit, javascript):
     page.goto("/run/")
     page.fill("[name=name]", "Greets")
     page.fill("[name=content]", CONTENT)
-    page.get_by_role("switch", name="Use parameters").check()
-    if not javascript:
+    if javascript:  # it turns itself on
+        expect(page.get_by_role("switch", name="Use parameters")).to_be_checked()
+    else:
+        page.get_by_role("switch", name="Use parameters").check()
         page.get_by_role("button", name="Update parameters").click()
     expect(page.get_by_label("greeting")).to_be_visible()
     assert page.input_value("[name=name]") == "Greets"

@@ -272,6 +272,8 @@ def test_whatever_comes_first_makes_a_private_data_directory(tmp_path):
     result = output_of("manage.py", "migrate", CONSOLE_DATA_DIR=str(data))
     assert result.returncode == 0, result.stderr
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data, *data.iterdir())}
+    # There is a note for the broker where this path is too long for a socket's.
+    assert modes.pop("run", 0o700) == 0o700
     assert modes == {data.name: 0o700, "keys": 0o700, "db.sqlite3": 0o600}
 
 

@@ -150,7 +150,7 @@ class ExecutorContract:
             Launcher(()),
             Launcher(("",)),
             Launcher(("sh", "\0"), "/../x"),
-            launchers.parse("{{ACS::ScriptFileName}}"),
+            Launcher(("\0",)),
         ],
         ids=str,
     )
