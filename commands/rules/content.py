@@ -46,6 +46,7 @@ RUNS_ON = {
 """Which operating system each kind of script needs."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_INTERPRETER_ALONE = re.compile(r"\s*#![^\n]*\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 
@@ -67,7 +68,7 @@ def check_content(content: str) -> str:
     """The script as it is kept: line ends are LF, it is not empty and not too long."""
     _refuse_undecodable(content, field="content", what="Command")
     text = content.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
+    if not text.strip() or _INTERPRETER_ALONE.fullmatch(text):
         raise Invalid("Enter a command.", field="content", code="MissingParameter")
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1

@@ -61,6 +61,8 @@ class DefinitionForm(forms.Form):
         for row in self.parameters():
             if row.lost:
                 self._add_error(parameters.VALUE + row.key, LOST)
+            if row.fixed:
+                continue
             try:
                 self._schemas[row.key] = row.schema()
             except Invalid as error:

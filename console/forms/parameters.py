@@ -104,8 +104,10 @@ def saved_row(
 ) -> ParameterRow:
     """The row of a parameter of a saved command; ``last`` are the values used last, by key."""
     key = parameter.key
-    proposed = HIDE + key in data if SEEN + key in data else looks_secret(parameter.name)
     start = last.get(key, schema.default)
+    proposed = looks_secret(parameter.name) and not start
+    if SEEN + key in data:
+        proposed = HIDE + key in data
     if schema.choices and start not in schema.choices:
         start = schema.default
     shown = data if VALUE + key in data else {**data, VALUE + key: start}
@@ -130,14 +132,15 @@ def _row(
 ) -> ParameterRow:
     key = parameter.key
     value = data.get(VALUE + key, "")
-    again = hidden and not value and KEPT + key in data
+    # What was typed unseen stays so: it is not shown by turning the switch off later.
+    again = not value and KEPT + key in data
     is_kept = again and key in kept
     return ParameterRow(
         key=key,
         name=parameter.name,
         uses=parameter.uses,
         value=kept[key] if is_kept else value,
-        hidden=hidden,
+        hidden=hidden or again,
         kept=is_kept,
         lost=again and not is_kept,
         about=about,

@@ -22,6 +22,10 @@ from console.forms.run import EXISTING, NEW, RunForm, new_client_token
 from console.resolve import Scope
 
 STASH = "new-"
+OLD = "old-"
+"""The same for a saved command: ``old-<uid>-``."""
+STASHED = 400
+"""Most fields that a page carries for other sources: the newest."""
 CARRIED = 12 * limits.PARAMETERS
 """Most fields about parameters that a page carries while they are switched off."""
 SHOWN_SOURCE, SHOWN_COMMAND = "shown-source", "shown-command"
@@ -120,18 +124,32 @@ def as_shown(data: QueryDict) -> QueryDict:
 
 def switched(data: QueryDict, source: str, version: CommandVersion | None) -> QueryDict:
     """The form with the fields of another source, or of another saved command."""
-    before = data.get(SHOWN_SOURCE, NEW)
     found = data.copy()
-    if before == NEW and source == EXISTING:
-        found = _stashed(found)
-    elif before == EXISTING:
-        found = _without_fields(found)
+    _put_away(found, _prefix(data.get(SHOWN_SOURCE, NEW), data.get(SHOWN_COMMAND, "")))
     if source == EXISTING:
         _load(found, version)
-    elif before == EXISTING:
-        found = _restored(found)
+        _bring_back(found, _prefix(EXISTING, version.command.uid if version else ""))
+    else:
+        _bring_back(found, STASH)
     found["source"] = found[SHOWN_SOURCE] = source
     return found
+
+
+def catch_up(data: QueryDict, version: CommandVersion) -> None:
+    """Take over what a newer version says, except where something else was typed."""
+    number = data.get("version", "")
+    before = CommandVersion.objects.filter(
+        command=version.command_id, number=int(number) if number.isdecimal() else 0
+    ).first()
+    if before is not None and data.get("workdir") == before.workdir:
+        data["workdir"] = version.workdir
+    if before is not None and data.get("timeout") == str(before.timeout):
+        data["timeout"] = str(version.timeout)
+    data["version"] = str(version.number)
+
+
+def _prefix(source: str, uid: str) -> str:
+    return f"{OLD}{uid}-" if source == EXISTING else STASH
 
 
 def carried(form: RunForm) -> list[tuple[str, str]]:
@@ -141,13 +159,14 @@ def carried(form: RunForm) -> list[tuple[str, str]]:
     """
     if form.existing or form["use_params"].value():
         return []
-    secrets = hidden_values(form.sent)
-    found: list[tuple[str, str]] = [(parameters.KEPT + key, "1") for key in secrets]
-    for name in form.sent:
-        key = name.lower().removeprefix(parameters.VALUE)
-        if name.startswith(_ABOUT_PARAMETERS) and key not in secrets:
-            found.append((name, str(form.sent[name])))
-    return found[:CARRIED]
+    sent = {name.lower() for name in form.sent}
+    kept = [(parameters.KEPT + key, "1") for key in hidden_values(form.sent)]
+    open_ones = [
+        (name, str(form.sent[name]))
+        for name in form.sent
+        if name.startswith(_ABOUT_PARAMETERS) and not _secret_key(name, sent)
+    ]
+    return [*kept, *open_ones][:CARRIED]
 
 
 def hidden_values(data: QueryDict) -> dict[str, str]:
@@ -162,24 +181,35 @@ def hidden_values(data: QueryDict) -> dict[str, str]:
 
 
 def stash(data: QueryDict) -> list[tuple[str, str]]:
-    """Names and values of the hidden fields that a page with a saved command carries."""
-    return [(name, str(data[name])) for name in data if name.startswith(STASH)]
+    """Names and values of the hidden fields that a page carries for other sources."""
+    found = [(name, str(data[name])) for name in data if name.startswith((STASH, OLD))]
+    return found[-STASHED:]
 
 
 def _is_field(name: str) -> bool:
     return name in _OF_NEW or name.startswith(_ABOUT_PARAMETERS)
 
 
-def _stashed(data: QueryDict) -> QueryDict:
+def _put_away(data: QueryDict, prefix: str) -> None:
+    """Give all fields of a source names that begin with ``prefix``."""
     sent = {name.lower() for name in data}
     for name in [name for name in data if _is_field(name)]:
-        key = name.lower().removeprefix(parameters.VALUE)
-        if name.lower() == key or not _may_be_secret(key, sent):
-            data[STASH + name] = str(data[name])
-        elif data[name]:  # it waits in the session, and must not come back in the page
-            data[f"{STASH}{parameters.KEPT}{key}"] = "1"
+        secret = _secret_key(name, sent)
+        if not secret:
+            data[prefix + name] = str(data[name])
+        elif data[name] and name.lower().startswith(parameters.VALUE):  # it waits in the session
+            data[f"{prefix}{parameters.KEPT}{secret}"] = "1"
         del data[name]
-    return data
+    data.pop("version", None)
+
+
+def _secret_key(name: str, sent: set[str]) -> str:
+    """The key of the parameter that a field holds a secret of; "" if it holds none."""
+    for beginning in (parameters.VALUE, f"{parameters.ABOUT}default-"):
+        key = name.lower().removeprefix(beginning)
+        if key != name.lower() and _may_be_secret(key, sent):
+            return key
+    return ""
 
 
 def _may_be_secret(key: str, sent: set[str]) -> bool:
@@ -189,17 +219,10 @@ def _may_be_secret(key: str, sent: set[str]) -> bool:
     return parameters.SEEN + key not in sent and looks_secret(key)
 
 
-def _without_fields(data: QueryDict) -> QueryDict:
-    for name in [name for name in data if _is_field(name) or name == "version"]:
+def _bring_back(data: QueryDict, prefix: str) -> None:
+    for name in [name for name in data if name.startswith(prefix)]:
+        data[name.removeprefix(prefix)] = str(data[name])
         del data[name]
-    return data
-
-
-def _restored(data: QueryDict) -> QueryDict:
-    for name in [name for name in data if name.startswith(STASH)]:
-        data[name.removeprefix(STASH)] = str(data[name])
-        del data[name]
-    return data
 
 
 def _load(data: QueryDict, version: CommandVersion | None) -> None:

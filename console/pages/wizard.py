@@ -105,6 +105,8 @@ def _begin(request: HttpRequest, scope: Scope) -> HttpResponse:
         messages.info(request, _("Your form is back as you left it. Check it and create the task."))
         resolve.adopt_scope(request, body.get("scope", ""))
         scope = resolve.scope(request) or scope
+        if filling.out_of_step(body):  # another source was chosen, and its fields never came
+            body = filling.as_shown(body)
         form = _unchecked(_form(request, scope, body))
         _keep_hidden(request, form)
         return _page(request, scope, form)
@@ -268,7 +270,7 @@ def _caught_up(
     """The form as a new request, with the newest version of the command if there is one."""
     form = _with_new_token(request, scope, form)
     if form.saved is not None and form.sent.get("version"):
-        form.sent["version"] = str(form.saved.number)
+        filling.catch_up(form.sent, form.saved)
     form.add_error(None, error.message)
     return form
 

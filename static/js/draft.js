@@ -14,10 +14,10 @@
   const of = content ? "new" : command.value; // whose fields are on the page
 
   const fields = () => [...card.querySelectorAll("input, textarea, select")].filter((field) =>
-    field.name && !field.disabled && !/^(source|command|version|shown-|kept-|new-)/.test(field.name));
+    field.name && !field.disabled && !/^(source|command|version|shown-|kept-|new-|old-)/.test(field.name));
   const ticked = (field) => (/radio|checkbox/.test(field.type) ? field.checked : true);
   const secret = (field) => /^(param|about-default)-/.test(field.name)
-    && field.closest(".param").querySelector("[data-hide]").checked;
+    && field.closest(".param")?.querySelector("[data-hide]").checked;
   const snapshot = () => fields().filter((field) => ticked(field) && !secret(field))
     .map((field) => [field.name, field.value]);
 

@@ -222,15 +222,28 @@
     note.append(text);
   }
 
+  function settle() {
+    clearTimeout(idle);
+    idle = 0;
+    const first = may && !toggle.checked && scan(content.value).any;
+    if (first) offer();
+    else sync();
+    return first;
+  }
+
   toggle.addEventListener("change", () => turn(toggle.checked));
   content.addEventListener("input", () => {
     paint();
     clearTimeout(idle);
-    idle = setTimeout(() => {
-      if (may && !toggle.checked && scan(content.value).any) offer();
-      else sync();
-    }, 150);
+    idle = setTimeout(settle, 150);
   });
+  // Who sends the form within that moment must not run the braces as they stand.
+  form.addEventListener("submit", (event) => {
+    if (!idle || !settle()) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    rows.querySelector("input")?.focus();
+  }, true);
 
   content.addEventListener("keydown", (event) => {
     const { key, ctrlKey, altKey, metaKey } = event;
@@ -271,6 +284,7 @@
     safe = content.value;
     paint();
     sync(true);
+    for (const row of rows.children) mask(row);
     counted();
   }
 

@@ -187,7 +187,7 @@
   picker.addEventListener("htmx:configRequest", ({ detail }) => {
     asked = detail.elt;
     if (detail.verb === "get" && chosen.size > 100) { // too long for an address
-      Object.assign(detail, { verb: "post", path: form.action, useUrlParams: false });
+      Object.assign(detail, { verb: "post", path: form.getAttribute("action"), useUrlParams: false });
       detail.headers["Content-Type"] = "application/x-www-form-urlencoded";
     }
     if (detail.verb === "post") detail.headers["X-CSRFToken"] = token();

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.sessions.models import Session
+from django.test import Client
 from django.utils import timezone
 
 from commands.models import Command, Instance, Invocation, Role, Run
@@ -384,10 +387,115 @@ class TestHidden:
         client.post("/run/", fields)
         assert scripts_of(Invocation.objects.get())[0] == b"echo s3cret"
 
+    def test_a_kept_one_stays_hidden_when_the_switch_is_turned_off(self, sign_in, cast, typed):
+        client = sign_in(cast.bob)
+        client.post("/run/", {**typed, "name": ""})
+        sent = {**typed, "param-token": "", "kept-token": "1"}
+        del sent["secret-token"]
+        client.post("/run/", sent)
+        task = Invocation.objects.get()
+        assert (scripts_of(task)[0], task.hidden) == (b"echo s3cret", ["token"])
+
+    def test_a_name_that_looks_secret_may_have_a_default(self, sign_in, cast, save, fleet):
+        command = save(
+            content="echo {{region_key}}",
+            use_params=True,
+            parameters={"region_key": ParameterSchema(default="abc")},
+        )
+        client = sign_in(cast.bob)
+        fields = shown_fields(client.get(f"/run/?command={command.uid}").content.decode())
+        assert (fields["param-region_key"], "secret-region_key" in fields) == (["abc"], False)
+        answer = client.post("/run/", {**fields, "instances": [fleet[0].uid]})
+        assert answer.status_code == 303
+
+    def test_the_default_of_one_is_in_no_page(self, sign_in, cast, typed, save):
+        save()
+        client = sign_in(cast.bob)
+        sent = {**typed, "about-default-token": "d3fault"}
+        for step in ({}, {"source": "existing"}, {"use_params": ""}):
+            page = client.post("/run/", {**sent, "name": "", **step}).content.decode()
+            assert "d3fault" not in page
+
     def test_a_long_client_token_does_not_fill_the_session(self, sign_in, cast, typed):
         client = sign_in(cast.bob)
         client.post("/run/", {**typed, "client_token": "x" * 100_000})
         assert len(client.session.get("hidden_values", "")) < 1_000
+
+
+class TestReturning:
+    """What was typed for one source or command is there again on coming back to it."""
+
+    @pytest.fixture
+    def two(self, save):
+        given = {"use_params": True, "workdir": "/tmp"}
+        return (
+            save(name="A", content="echo a {{word}} {{token}}", **given),
+            save(name="B", content="echo b {{word}}", **given),
+        )
+
+    def test_over_another_command_and_another_source(self, sign_in, cast, two):
+        client = sign_in(cast.bob)
+        first, second = two
+        fields = shown_fields(client.get(f"/run/?command={first.uid}").content.decode())
+        typed = {
+            **fields,
+            "param-word": "mine",
+            "param-token": "s3cret",
+            "seen-token": "1",
+            "secret-token": "on",
+            "workdir": "/var/tmp",
+            "timeout": "777",
+        }
+        steps = [
+            {"command": second.uid, "action": "load"},
+            {"source": "new", "action": "source"},
+            {"source": "existing", "command": first.uid, "action": "load"},
+        ]
+        for step in steps:
+            page = client.post("/run/", {**typed, **step}).content.decode()
+            assert "s3cret" not in page
+            typed = shown_fields(page)
+        assert (typed["param-word"], typed["kept-token"]) == (["mine"], ["1"])
+        assert (typed["workdir"], typed["timeout"]) == (["/var/tmp"], ["777"])
+
+    def test_after_signing_in_again_in_the_midst_of_a_switch(self, cast, form, two):
+        client = Client()
+        client.force_login(cast.bob)
+        fields = shown_fields(client.get("/run/").content.decode())
+        Session.objects.all().delete()
+        sent = {**fields, **form, "source": "existing", "description": "What for"}
+        body = urlencode(sent, doseq=True)
+        answer = client.post("/run/", body, content_type="application/x-www-form-urlencoded")
+        client.post(answer["Location"], {"username": "bob", "password": "bob-secret"})
+        again = shown_fields(client.get("/run/").content.decode())
+        assert (again["name"], again["description"]) == (["Hello"], ["What for"])
+
+    def test_a_newer_version_brings_its_own_settings(self, sign_in, cast, two, fleet):
+        first, _ = two
+        client = sign_in(cast.bob)
+        fields = shown_fields(client.get(f"/run/?command={first.uid}").content.decode())
+        choice = ParameterSchema(required=True, choices=("prod", "dev"))
+        library.edit_command(
+            actor=cast.alice,
+            command=first,
+            definition=CommandInput(
+                name="A",
+                type="RunShellScript",
+                content="echo {{word}}",
+                use_params=True,
+                workdir="/var",
+                timeout=900,
+                parameters={"word": choice},
+            ),
+            based_on=1,
+            now=timezone.now(),
+        )
+        sent = {**fields, "param-word": "staging", "instances": [fleet[0].uid]}
+        answer = client.post("/run/", sent)
+        again = shown_fields(answer.content.decode())
+        assert answer.status_code == 409
+        assert (again["workdir"], again["timeout"]) == (["/var"], ["900"])
+        assert again["param-word"] == [""]
 
 
 class TestRunner:
