@@ -50,7 +50,8 @@
   }
 
   function keep(sent) {
-    const draft = { at: Date.now(), of, sent, fields: snapshot() };
+    const { picked } = history.state ?? {}; // what picker.js has selected
+    const draft = { at: Date.now(), of, sent, picked, fields: snapshot() };
     remember(draft);
     if (content) {
       write(draft);
@@ -61,6 +62,7 @@
   const change = () => (timer ??= setTimeout(keep, 2000));
   card.addEventListener("input", change);
   card.addEventListener("change", change);
+  form.addEventListener("picked", () => read() && change());
   addEventListener("pagehide", () => timer && keep());
   form.addEventListener("submit", ({ defaultPrevented, submitter }) => {
     if (defaultPrevented) return;
@@ -80,7 +82,12 @@
 
   function offer(draft) {
     const before = snapshot();
+    const type = () => form.querySelector("[name=type]:checked");
+    const old = type();
     refill(draft.fields);
+    // for another type other rows can be chosen
+    if (type() !== old) type().dispatchEvent(new Event("change", { bubbles: true }));
+    if (draft.picked) form.dispatchEvent(new CustomEvent("pick", { detail: draft.picked }));
     say(says.dataset.restored, draft.at);
     const discard = document.createElement("button");
     Object.assign(discard, { type: "button", textContent: says.dataset.discard });

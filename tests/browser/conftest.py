@@ -21,6 +21,8 @@ from tests.conftest import missing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PASSWORD = "correct horse battery"
+GONE = "^htmx:(afterRequest|sendAbort)"
+"""What htmx says of a request that ended because its page did."""
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -146,7 +148,7 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
             lambda message: (
                 errors.append(message.text)
                 if message.type == "error"
-                and not re.search("status of (40[1349]|422|502)", message.text)
+                and not re.search(f"status of (40[1349]|422|502)|{GONE}", message.text)
                 else None
             ),
         )

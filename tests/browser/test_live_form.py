@@ -599,3 +599,32 @@ def test_full_quotas_are_told_in_words(console, visit, member, scheme, width):
     results = Axe().run(page, options=RULES)
     assert results.violations_count == 0, results.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_draft_brings_back_what_was_selected(visit):
+    page = visit()
+    page.goto("/run/")
+    page.fill("[name=name]", "Half done")
+    tick(page, "demo-1")
+    tick(page, "demo-3")
+    expect(page.locator("#draft")).to_contain_text("Draft kept")
+    page.wait_for_timeout(2500)  # the selection came after the first keeping
+    page.evaluate("window.onbeforeunload = null")
+    page.goto("/tasks/")
+    page.goto("/run/")
+    expect(page.locator("#draft")).to_contain_text("restored")
+    expect(page.locator("[name=name]")).to_have_value("Half done")
+    for name, ticked in [("demo-1", True), ("demo-2", False), ("demo-3", True)]:
+        expect(page.get_by_role("checkbox", name=name, exact=True)).to_be_checked(checked=ticked)
+
+
+def test_a_draft_of_another_type_brings_the_rows_that_fit_it(visit):
+    page = visit()
+    page.goto("/run/")
+    page.get_by_role("radio", name="PowerShell").check(force=True)
+    page.fill("[name=name]", "For Windows")
+    expect(page.locator("#draft")).to_contain_text("Draft kept")
+    page.goto("/tasks/")
+    page.goto("/run/")
+    expect(page.get_by_role("radio", name="PowerShell")).to_be_checked()
+    expect(page.get_by_role("checkbox", name="demo-1", exact=True)).to_be_disabled()
