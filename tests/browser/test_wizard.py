@@ -366,3 +366,79 @@ def test_values_outlive_parameters_being_switched_off_and_on(visit):
     page.wait_for_selector("#errors")
     page.get_by_role("switch", name="Use parameters").check()
     expect(page.locator("[name=param-word]")).to_have_value("kept")
+
+
+DELETE = """
+from commands.models import Command
+Command.objects.filter(uid={uid!r}).delete()
+"""
+
+FEW = """
+from commands.models import QuotaOverride
+from commands.services import teams
+wanted = dict(team=teams.first_team(), region=teams.default_region(), key="instances_per_task")
+QuotaOverride.objects.filter(**wanted).delete()
+if {limit}:
+    QuotaOverride.objects.create(**wanted, limit={limit})
+"""
+
+
+def refused(page: Page, field: str, sentence: str) -> None:
+    """Create the task; it is refused with ``sentence`` above and beside the field."""
+    page.get_by_role("button", name="Create task").click()
+    page.wait_for_selector("#errors")
+    expect(page.locator("#errors")).to_contain_text(sentence)
+    expect(page.locator(f"#e-{field}")).to_contain_text(sentence)
+
+
+def test_messages_about_saved_commands(console: Console, visit, saved):
+    uid = saved(
+        name="Greets somebody",
+        content="echo {{who}}",
+        use_params=True,
+        parameters={},
+    )
+    page = visit()
+    page.goto("/run/")
+    page.get_by_role("radio", name=re.compile("Existing command")).check(force=True)
+    expect(page.locator("input[role=combobox]")).to_be_visible()
+    tick(page, "demo-1")
+    refused(page, "command", "Choose a saved command.")
+    page.goto(f"/run/?command={uid}")
+    tick(page, "demo-1")
+    console.manage("shell", "-c", DELETE.format(uid=uid))
+    refused(page, "command", "That command was deleted. Choose another.")
+    expect(page.get_by_role("checkbox", name="demo-1", exact=True)).to_be_checked()
+
+
+def test_messages_about_values_types_and_paths(visit):
+    page = visit()
+    page.goto("/run/")
+    page.fill("[name=name]", "Wrong")
+    page.fill("[name=content]", "echo {{who}}")
+    page.get_by_text("About who").click()
+    page.get_by_label("A value is required").check()
+    tick(page, "demo-1")
+    refused(page, "param-who", "Enter a value for who.")
+    page.fill("[name=param-who]", "x")
+    page.get_by_role("radio", name="Bat").check(force=True)
+    page.fill("[name=workdir]", "/tmp")
+    refused(page, "workdir", "Execution path must start with a drive letter, such as C:\\.")
+    page.evaluate("document.querySelectorAll('[name=type]').forEach(e => { e.checked = false })")
+    refused(page, "type", "Choose a command type.")
+    assert page.input_value("[name=param-who]") == "x"
+
+
+def test_messages_about_instances(console: Console, visit):
+    page = visit()
+    page.goto("/run/")
+    page.fill("[name=name]", "Wrong")
+    page.fill("[name=content]", "echo wrong")
+    refused(page, "instances", "Select at least one instance.")
+    tick(page, "demo-1", "demo-2", "demo-3")
+    console.manage("shell", "-c", FEW.format(limit=2))
+    try:
+        refused(page, "instances", "Select 2 instances or fewer. You have 3.")
+    finally:
+        console.manage("shell", "-c", FEW.format(limit=0))
+    expect(page.get_by_role("checkbox", name="demo-3", exact=True)).to_be_checked()
