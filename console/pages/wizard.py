@@ -32,7 +32,7 @@ from console.resolve import Scope
 
 LISTED = 200
 """Saved commands that the plain list offers; the library finds the others."""
-QUICK = 5
+QUICK = 3
 """Saved commands that one click chooses: those pinned, then those used last."""
 
 

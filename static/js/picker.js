@@ -34,7 +34,7 @@
     for (const item of $$("[name=instances]")) if (chosen.has(item.value)) keep(item);
   }
 
-  // ---------- showing the selection ----------
+  // showing the selection
   function hidden([id, { name, unfit }]) {
     const item = document.createElement("input");
     Object.assign(item, { type: "hidden", name: "instances", value: id });
@@ -103,7 +103,7 @@
     form.dispatchEvent(new CustomEvent("picked", { detail }));
   }
 
-  // ---------- selecting ----------
+  // selecting
   function select(items, on) {
     const news = items.filter((item) => !chosen.has(item.value));
     const sum = chosen.size + news.length;
@@ -172,7 +172,7 @@
     tags();
   });
 
-  // ---------- asking the server ----------
+  // asking the server
   function token() {
     return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
   }
@@ -212,7 +212,7 @@
     $("#picker-says").textContent = told.textContent;
   });
 
-  // ---------- connections change while people look ----------
+  // connections change while people look
   function renew(row) {
     const old = document.getElementById(row.id);
     if (!old) return;
