@@ -216,7 +216,7 @@ def cannot_send(pool: Pool, endpoint: Endpoint) -> None:
         raise EOFError
 
     for each in pool._sites[endpoint].connections:
-        each.transport.packetizer.send_message = dead  # type: ignore[method-assign]
+        each.transport.packetizer.send_message = dead  # type: ignore[method-assign] # a link that takes nothing
 
 
 def test_closing_a_session_gives_its_place_back_whatever_happens(pool: Pool, sshd: Sshd) -> None:

@@ -138,7 +138,7 @@ def test_a_connection_that_is_dead_and_idle_is_replaced(sshd: Sshd) -> None:
 
 def test_a_connection_with_runs_on_it_is_not_closed_by_a_probe(sshd: Sshd) -> None:
     executor = SshExecutor(Timing(beat=60, dead=1))
-    executor.pool._tend = lambda: None  # type: ignore[method-assign]
+    executor.pool._tend = lambda: None  # type: ignore[method-assign] # no housekeeping
     rig = Rig(executor, sshd.endpoint)
     handle = rig.start(rig.spec("echo a; sleep 0.2; echo b; exit 3"))
     stopped = sshd.sessions()

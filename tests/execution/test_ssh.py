@@ -597,7 +597,7 @@ def test_the_keeper_survives_a_kept_channel_that_cannot_be_closed(
     def dead(_: object) -> None:
         raise EOFError
 
-    connection.transport.packetizer.send_message = dead  # type: ignore[method-assign]
+    connection.transport.packetizer.send_message = dead  # type: ignore[method-assign] # a link that takes nothing
     until = time.monotonic() + 5
     while connection.users and time.monotonic() < until:
         time.sleep(0.05)
