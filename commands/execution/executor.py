@@ -40,6 +40,9 @@ from commands.rules.launcher import Launcher
 Stream = Literal["stdout", "stderr"]
 """Which of a script's two output streams some bytes came from."""
 
+System = Literal["linux", "windows"]
+"""What kind of operating system an instance runs."""
+
 FOLLOW_LIMIT = "FollowLimit"
 """Code of the ``ConnectionLost`` by which ``follow`` says that its ``limit`` is over."""
 
@@ -63,7 +66,9 @@ class Endpoint:
     """Where an instance is and how to sign in. Equal endpoints share one connection.
 
     ``host_key`` is the pinned public key, ``"ssh-ed25519 AAAA…"``; no other key is accepted.
-    Exactly one of ``private_key`` (OpenSSH or PEM text) and ``password`` is set.
+    Exactly one of ``private_key`` (OpenSSH or PEM text) and ``password`` is set. ``system``
+    says which programs can be sent there. ``jump`` is the host through which it is reached,
+    with its own pinned key; that one has no ``jump`` itself.
     """
 
     host: str
@@ -73,6 +78,8 @@ class Endpoint:
     private_key: str = field(default="", repr=False)
     passphrase: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+    system: System = "linux"
+    jump: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,9 @@ class RunSpec:
 
     ``whole_tree`` False: timeout and cancel end the script's own process only, and whatever it
     started lives on if it likes. Nothing is then said about how many of those are left.
+
+    ``spool`` bounds what the instance keeps of each stream, in bytes: past it the middle goes,
+    and at least the first and the last quarter of ``spool`` stay. 0 keeps everything.
     """
 
     run_id: str
@@ -103,6 +113,7 @@ class RunSpec:
     launcher: Launcher | None = None
     run_as: str = ""
     whole_tree: bool = True
+    spool: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,18 @@ class Output:
     stream: Stream
     offset: int
     data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes ``start`` to ``end`` of a stream that the instance has dropped: nobody gets them.
+
+    The next ``Output`` of that stream begins at ``end``.
+    """
+
+    stream: Stream
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +228,15 @@ class Executor(Protocol):
         endpoint: Endpoint,
         handle: Handle,
         offsets: Offsets,
-        receive: Callable[[Output], None],
+        receive: Callable[[Output | Gap], None],
         *,
         limit: float | None = None,
     ) -> Finished:
         """Hand every byte from ``offsets`` on to ``receive``, live, until the run has ended.
 
         Each stream arrives in order and without gap; the two are interleaved as they arrive.
+        Only where ``RunSpec.spool`` made the instance drop bytes that nobody had taken in time,
+        a ``Gap`` stands for them.
         Raises ConnectFailed or ConnectionLost (follow again from the offsets reached),
         RunLost (the directory, or the end of the run, is gone for good). An exception that
         ``receive`` raises ends the following and is passed on.

@@ -29,6 +29,7 @@ from commands.execution.executor import (
     Ending,
     Endpoint,
     Finished,
+    Gap,
     Handle,
     Offsets,
     Output,
@@ -196,7 +197,7 @@ class FakeExecutor:
         endpoint: Endpoint,
         handle: Handle,
         offsets: Offsets,
-        receive: Callable[[Output], None],
+        receive: Callable[[Output | Gap], None],
         *,
         limit: float | None = None,
     ) -> Finished:
@@ -217,7 +218,7 @@ class FakeExecutor:
         endpoint: Endpoint,
         handle: Handle,
         offsets: Offsets,
-        receive: Callable[[Output], None],
+        receive: Callable[[Output | Gap], None],
         call: _Call,
     ) -> Finished:
         at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}

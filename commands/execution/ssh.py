@@ -38,6 +38,7 @@ from commands.execution.executor import (
     Ending,
     Endpoint,
     Finished,
+    Gap,
     Handle,
     Offsets,
     Output,
@@ -359,7 +360,7 @@ class SshExecutor:
         endpoint: Endpoint,
         handle: Handle,
         offsets: Offsets,
-        receive: Callable[[Output], None],
+        receive: Callable[[Output | Gap], None],
         *,
         limit: float | None = None,
     ) -> Finished:
@@ -493,11 +494,11 @@ class SshExecutor:
 class _Receiver:
     """Calls ``receive`` and remembers what it raised: that alone may pass the edge."""
 
-    def __init__(self, receive: Callable[[Output], None]) -> None:
+    def __init__(self, receive: Callable[[Output | Gap], None]) -> None:
         self._receive = receive
         self.raised: BaseException | None = None
 
-    def __call__(self, output: Output) -> None:
+    def __call__(self, output: Output | Gap) -> None:
         try:
             self._receive(output)
         except BaseException as error:
@@ -508,7 +509,7 @@ class _Receiver:
 class _Flow:
     """Takes the answers to ``follow`` apart, and counts."""
 
-    def __init__(self, offsets: Offsets, receive: Callable[[Output], None]) -> None:
+    def __init__(self, offsets: Offsets, receive: Callable[[Output | Gap], None]) -> None:
         self._receive = receive
         self._at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}
 

@@ -20,7 +20,16 @@ from typing import Any
 from django.utils import timezone
 
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError, RunLost, StartRefused
-from commands.execution.executor import Ending, Executor, Finished, Handle, Offsets, Output, Started
+from commands.execution.executor import (
+    Ending,
+    Executor,
+    Finished,
+    Gap,
+    Handle,
+    Offsets,
+    Output,
+    Started,
+)
 from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services.events import Changed, Received
 from commands.services.recorder import LeaseLost, Recorder
@@ -175,7 +184,9 @@ class Follower:
         """Follow to the end, attaching as often as it takes; None if this worker is stopping."""
         position = _Position(claimed.offsets)
 
-        def receive(output: Output) -> None:
+        def receive(output: Output | Gap) -> None:
+            if isinstance(output, Gap):
+                raise TypeError("nothing is dropped where the spool is not bounded")
             self._recorder.put(
                 Received(claimed.run_id, output.stream, output.offset, output.data, timezone.now())
             )
@@ -206,7 +217,7 @@ class Follower:
         claimed: Claimed,
         handle: Handle,
         position: _Position,
-        receive: Callable[[Output], None],
+        receive: Callable[[Output | Gap], None],
     ) -> Finished:
         """End a run that outlived its timeout: nobody on the instance did. Raises RunLost."""
         try:
