@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -29,7 +30,7 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEeXkLhFIdeCw7DIM1HYpGxcO2J4zVSGjVLEZG8fGvp1"
 
 
-def missing(program: str) -> None:
+def missing(program: str) -> NoReturn:
     """Skip a test for want of ``program``; in CI that is a failure."""
     text = f"{program} is not installed"
     if os.environ.get("CI") == "true":

@@ -178,8 +178,12 @@ class Finished:
     """How a script ended, and how many bytes each stream has in all.
 
     ``exit_code`` is None unless ``ending`` is EXIT. ``left`` is the number of processes of
-    the run still alive after the last KILL, or None where it was not verified. Without
-    ``whole_tree`` it is 1 where even the script's own process was, and None otherwise.
+    the run still alive after the last KILL, or None where it was not verified; ``survivors``
+    names some of them ("4711 (sleep)"). Without ``whole_tree`` it is 1 where even the script's
+    own process was, and None otherwise.
+
+    ``lost`` is how many bytes at the end of the output found no room on the instance's disk;
+    the sizes do not count them.
     """
 
     ending: Ending
@@ -187,6 +191,8 @@ class Finished:
     stdout_size: int
     stderr_size: int
     left: int | None = None
+    survivors: str = ""
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class _Run:
 
     began: float
     whole_tree: bool = True
+    spool: int = 0
     events: list[_Event] = field(default_factory=list)
     ends: float = 0.0
     ending: Ending = Ending.EXIT
@@ -87,13 +88,23 @@ class _Run:
         """What has been written to ``stream`` after ``at`` seconds."""
         return b"".join(e.data for e in self.events if e.stream == stream and e.at <= at)
 
+    def dropped(self, stream: Stream, at: float) -> tuple[int, int]:
+        """From where to where the middle of ``stream`` is gone ``at`` seconds after the start.
+
+        Here it goes for those who begin to read; a real instance drops it from time to time.
+        """
+        size = len(self.bytes_until(stream, at))
+        if not self.spool or size <= self.spool:
+            return 0, 0
+        return self.spool // 4, size - self.spool // 2
+
     def next_after(self, at: float) -> float:
         """When the next thing happens: bytes, or the end."""
         return min([e.at for e in self.events if e.at > at] + [self.ends])
 
 
 def _plan(spec: RunSpec, began: float) -> _Run:
-    run, at = _Run(began, spec.whole_tree), 0.0
+    run, at = _Run(began, spec.whole_tree, spec.spool), 0.0
     for line in spec.script.replace(PRELUDE, b"", 1).splitlines():
         word, _, rest = line.partition(b" ")
         if word == b"say":
@@ -222,6 +233,8 @@ class FakeExecutor:
         call: _Call,
     ) -> Finished:
         at: dict[Stream, int] = {"stdout": offsets.stdout, "stderr": offsets.stderr}
+        for piece in self._beginning(endpoint, handle, at, call):
+            receive(piece)
         while True:
             with self._changed:
                 run = self._find(endpoint, handle, call)
@@ -245,6 +258,25 @@ class FakeExecutor:
             for output in news:
                 receive(output)
                 at[output.stream] += len(output.data)
+
+    def _beginning(
+        self, endpoint: Endpoint, handle: Handle, at: dict[Stream, int], call: _Call
+    ) -> list[Output | Gap]:
+        """What comes first where bytes after ``at`` were dropped; moves ``at`` behind it."""
+        pieces: list[Output | Gap] = []
+        with self._changed:
+            run = self._find(endpoint, handle, call)
+            now = time.monotonic() - run.began
+            for stream, reached in at.items():
+                head, end = run.dropped(stream, now)
+                if reached >= end:
+                    continue
+                if reached < head:
+                    data = run.bytes_until(stream, now)[reached:head]
+                    pieces.append(Output(stream, reached, data))
+                pieces.append(Gap(stream, max(reached, head), end))
+                at[stream] = end
+        return pieces
 
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""

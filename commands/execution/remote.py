@@ -17,17 +17,19 @@ of the script, exactly. The streams of the channel are the streams of the script
     request       answer on stdout                                    on stderr
     ============  ==================================================  =====================
     (any)         hello
-    start         started FRESH BOOT MACHINE HOST BASE | refused CODE
-    follow        flow … end, then result ENDING EXIT LEFT            flow … end
+    start         started FRESH BOOT MACHINE HOST BASE | refused CODE WHAT
+    follow        flow … end, then result ENDING EXIT LEFT LOST NAMES flow … end
                   | gone | broken (some bytes are missing: ask again)
+                  | again (they were dropped just now: ask again)
     acknowledge   acknowledged | refused CODE
     cancel        cancelled LEFT | refused CODE
     (a probe)     system NAME
     ============  ==================================================  =====================
 
-``beat`` may come at any time and means nothing. After ``start`` (or ``converse``, which does
-nothing itself) the same channel takes ``follow STDOUT STDERR HOW`` and ``acknowledge HOW`` as
-lines on its standard input.
+``beat`` may come at any time and means nothing; ``gap FROM TO`` between ``flow`` and ``end``
+says that these bytes of the stream were dropped to bound what is kept there. After ``start``
+(or ``converse``, which does nothing itself) the same channel takes ``follow STDOUT STDERR HOW``
+and ``acknowledge HOW`` as lines on its standard input.
 """
 
 from __future__ import annotations
@@ -137,6 +139,7 @@ def start_program(nonce: str, spec: RunSpec) -> bytes:
         "single": "" if spec.whole_tree else "1",
         "timeout": str(int(spec.timeout)),
         "grace": str(int(spec.grace)),
+        "spool": str(int(spec.spool)),
     }
     launch = ""
     if spec.launcher is not None:
@@ -296,7 +299,8 @@ class Reader:
     def _take(self, frame: Frame, found: list[Frame | bytes]) -> None:
         if frame.word == "beat":
             return
-        self._flowing = frame.word == "flow"
+        if frame.word != "gap":
+            self._flowing = frame.word == "flow"
         found.append(frame)
 
 

@@ -4,18 +4,27 @@
 #
 # A run is a directory <base>/<run id>, mode 0700:
 #   s.*     the script, one file for each starter; only the winner's is executed
-#   o, e    what the script wrote to stdout and stderr
+#   po, pe  the pipes that the script writes into;   o, e  what has come out of them
 #   sup     "pid starttime boot_id" of the supervisor; creating it exclusively claims the run
 #   pid     "pid starttime" of the script, which leads its session;   wd  of the watchdog
-#   cancel  somebody wants the run cancelled;        end  whoever creates it writes the result
-#   result  "ending exit_code left", renamed into place, first and only
+#   cancel  somebody wants the run cancelled;        end  whoever creates it says why it ends
+#   left    how many processes could not be ended, and which
+#   result  "ending exit_code left lost . names", see cc_finish
 #   alone   only the script's own process may be ended, not what it started
+#   h.o.*   h.o.<from>.<to>: these bytes of o have been dropped to bound it;   h.e.*  of e
+#   f.o.*   "pid:starttime ..." of who reads o, by process id;                 f.e.*  e
 # and <base>/.done/<run id> is the tombstone that keeps an acknowledged run from running again.
 #
-# Processes: the supervisor waits for the script; the watchdog sleeps and then ends the run's
-# processes, whoever listens. Both are plain forks of this shell. A function forked with `&`
-# would leave SIGINT ignored in the script for ever, so the supervisor is the first half of a
-# foreground pipeline whose second half, the conversation, kills the waiting shell at its end.
+# Processes: the supervisor waits for the script; the watchdog sleeps, bounds the files, and
+# ends the run's processes when it is time, whoever listens. Both are plain forks of this shell.
+# A function forked with `&` would leave SIGINT ignored in the script for ever, so the supervisor
+# is the first half of a foreground pipeline whose second half, the conversation, kills the
+# waiting shell at its end.
+#
+# Two `tee` stand between the script and the files. Were its streams the files themselves, one
+# `echo oops >/dev/stderr` would open its file anew and empty it. And a full disk must not end
+# the script by SIGPIPE: tee reads on where it can no longer write, and counts for us, as what it
+# writes goes to /dev/null too.
 
 # Files are made with `true >FILE`, never with `: >FILE`: a redirection that fails on a special
 # builtin ends the whole shell, and the console would wait for an answer that never comes.
@@ -38,6 +47,27 @@ cc_exclusive() {
   cc_code=$?
   set +C
   return $cc_code
+}
+
+# cc_claim_end WHY: whether we are the one who ends the run. On a full disk a name can be made,
+# and not always a word be written; and where not even a name can, nobody else made one.
+cc_claim_end() {
+  set -C
+  true >"$cc_dir/end"
+  cc_code=$?
+  set +C
+  [ $cc_code = 0 ] || [ ! -e "$cc_dir/end" ] || return
+  echo "$1" >>"$cc_dir/end"
+  return 0
+}
+
+# cc_why_ended: sets cc_why to what the one who ends the run said.
+cc_why_ended() {
+  cc_why=
+  read -r cc_why <"$cc_dir/end"
+  [ -n "$cc_why" ] && return
+  cc_why=timeout
+  [ -e "$cc_dir/cancel" ] && cc_why=cancel
 }
 
 cc_usable() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ] && [ -x "$1" ]; }
@@ -88,17 +118,29 @@ cc_find() {
   return 1
 }
 
-# cc_make: finds the run or makes its directory in the first base that can be used.
+# cc_make: finds the run or makes its directory in the first base that can be used. A full one
+# is not passed over: it may have room for who starts the same run just now, and then both would.
 cc_make() {
   for cc_try in "$cc_base" "$cc_home_base" "$cc_spare_base"; do
     [ -n "$cc_try" ] || continue
     cc_at "$cc_try"
     mkdir -m 700 "$cc_try" "$cc_try/.done" "$cc_dir"
-    cc_usable "$cc_try" && cc_usable "$cc_dir" && cc_usable "$cc_try/.done" || continue
-    [ "$cc_try" = "$cc_spare_base" ] && ! cc_private "$cc_try" && continue
-    return 0
+    if cc_usable "$cc_try" && cc_usable "$cc_dir" && cc_usable "$cc_try/.done"; then
+      [ "$cc_try" = "$cc_spare_base" ] && ! cc_private "$cc_try" && continue
+      return 0
+    fi
+    cc_full "$cc_try" && return 1
   done
   return 1
+}
+
+# cc_full BASE: what should hold it, or it should hold, is ours and can be written, yet is not made.
+cc_full() {
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    cc_usable "$1" && [ ! -e "$cc_dir" ]
+  else
+    cc_usable "${1%/*}"
+  fi
 }
 
 # cc_alive: the supervisor that claimed this run is running (same process, same boot).
@@ -116,12 +158,20 @@ cc_guarded() {
   cc_stat "$cc_watch" && [ "$cc_start" = "$cc_watch_start" ] && [ "$cc_state" != Z ]
 }
 
-# cc_finish ENDING EXIT LEFT: the block was written before the script began, so that this
-# works on a full disk too.
+# cc_finish ENDING EXIT LEFT LOST NAMES: LOST bytes of output found no room on the disk, or `-`:
+# some. The file was made before the script began, so that this works on a full disk too.
 cc_finish() {
-  [ -e "$cc_dir/result" ] && return
-  printf '%-63s\n' "$1 $2 $3" 1<>"$cc_dir/r"
-  mv -f "$cc_dir/r" "$cc_dir/result"
+  cc_over || printf '%-63s\n' "$1 $2 $3 $4 . $5" 1<>"$cc_dir/result"
+}
+
+# cc_over: the result is there. Who reads while it is written sees `none`, or no dot.
+cc_over() {
+  cc_ending= cc_exit=- cc_left=- cc_lost=0 cc_dot= cc_names=
+  read -r cc_ending cc_exit cc_left cc_lost cc_dot cc_names <"$cc_dir/result"
+  case "$cc_dot$cc_ending" in
+    .exit | .timeout | .cancel | .lost | .rebooted) return 0 ;;
+  esac
+  return 1
 }
 
 cc_clock() {
@@ -141,7 +191,7 @@ cc_alone() {
 }
 
 # cc_members: sets cc_list to the living processes of the run: those that carry its cookie,
-# belong to the script's session, write into its spool files, or descend from any of these.
+# belong to the script's session, write into its pipes, or descend from any of these.
 cc_members() {
   if [ -e "$cc_dir/alone" ]; then
     cc_alone
@@ -159,8 +209,8 @@ cc_members() {
     cc_tree="$cc_tree $cc_p:$cc_parent"
     case $cc_list in *" $cc_p "*) continue ;; esac
     if [ "$cc_session" = "${cc_sid:-none}" ] || [ "$cc_p" = "${cc_sid:-none}" ] ||
-      [ "$cc_proc/fd/1" -ef "$cc_dir/o" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/e" ] ||
-      [ "$cc_proc/fd/1" -ef "$cc_dir/e" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/o" ]; then
+      [ "$cc_proc/fd/1" -ef "$cc_dir/po" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/pe" ] ||
+      [ "$cc_proc/fd/1" -ef "$cc_dir/pe" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/po" ]; then
       cc_list="$cc_list$cc_p "
     fi
   done
@@ -183,9 +233,9 @@ cc_any_left() {
 }
 
 # cc_stop: TERM, grace, KILL until a scan finds nobody. Sets cc_left: 0 is a proof, and what
-# looked for one process only has proved nothing about others.
+# looked for one process only has proved nothing about others; and cc_names of those.
 cc_stop() {
-  cc_left=0
+  cc_left=0 cc_names=
   [ -e "$cc_dir/alone" ] && cc_left=-
   cc_members || return 0
   kill -TERM $cc_list
@@ -205,7 +255,15 @@ cc_stop() {
     cc_pause 0.05
     cc_round=$((cc_round + 1))
   done
-  cc_members && set -- $cc_list && cc_left=$#
+  cc_members && set -- $cc_list && cc_left=$# && cc_name_them
+}
+
+cc_name_them() {
+  for cc_p in $cc_list; do
+    [ ${#cc_names} -lt 150 ] && cc_stat "$cc_p" || continue
+    cc_name=${cc_line#*"("}
+    cc_names="$cc_names${cc_names:+, }$cc_p (${cc_name%")"*})"
+  done
 }
 
 # cc_script: becomes the script. Writes its id before it looks whether the run was ended:
@@ -224,32 +282,179 @@ cc_script() {
 }
 
 # cc_sleep_out: until the time is over or somebody cancels, however often a script of the same
-# user ends every `sleep` it finds. A sleep that ran undisturbed is never followed by another.
+# user ends every `sleep` it finds. A sleep that ran undisturbed is never followed by another,
+# except where the files have to be looked at each second.
 cc_sleep_out() {
   cc_clock
   cc_over_at=$((cc_now + cc_timeout * 100))
   while [ $cc_why != cancel ] && [ $((cc_over_at - cc_now)) -gt 5 ]; do
-    sleep $(((cc_over_at - cc_now + 99) / 100)) &
+    cc_step=$(((cc_over_at - cc_now + 99) / 100))
+    [ "$cc_spool" -gt 0 ] && [ $cc_step -gt 1 ] && cc_step=1
+    sleep $cc_step &
     wait $!
     [ $cc_why = cancel ] && kill -KILL $!
+    [ "$cc_spool" -gt 0 ] && cc_bound
     cc_clock
   done
 }
 
+# cc_bound: keeps o and e from growing without end. Their offsets stay what they were.
+cc_bound() {
+  cc_trim o "${cc_tee_o%:*}" "$cc_hole_o"
+  cc_hole_o=$cc_to
+  cc_trim e "${cc_tee_e%:*}" "$cc_hole_e"
+  cc_hole_e=$cc_to
+}
+
+# cc_trim o|e TEE HOLE: drops the middle if there is too much behind the first HOLE bytes. Sets
+# cc_to. First it is written down, then those are ended who have not read that far (they are
+# asked to come again), then the bytes go: nobody ever reads zeros in their place.
+cc_trim() {
+  cc_to=$3 cc_key= cc_at=0
+  read -r cc_key cc_at <"/proc/$2/fdinfo/1"
+  [ $((cc_at - $3)) -gt "$cc_spool" ] || return
+  cc_head=$((cc_spool / 4))
+  cc_end=$((cc_at - cc_spool / 2))
+  if [ "$3" = 0 ]; then
+    cc_can_drop && true >"$cc_dir/h.$1.$cc_head.$cc_end" || return
+  else
+    mv "$cc_dir/h.$1.$cc_head.$3" "$cc_dir/h.$1.$cc_head.$cc_end" || return
+  fi
+  cc_to=$cc_end
+  cc_end_slow "$1" "$cc_end"
+  [ "$3" = 0 ] && set -- "$1" "$2" "$cc_head"
+  fallocate -p -o "$3" -l $((cc_end - $3)) "$cc_dir/$1"
+}
+
+# cc_can_drop: not every file system can, nor every fallocate. If not, never ask again.
+cc_can_drop() {
+  printf 12345678 >"$cc_dir/probe"
+  fallocate -p -o 0 -l 4 "$cc_dir/probe" && return
+  cc_spool=0
+  return 1
+}
+
+# cc_end_slow o|e OFFSET: ends readers that may still want a byte before OFFSET.
+cc_end_slow() {
+  for cc_file in "$cc_dir/f.$1".*; do
+    cc_far= cc_readers=
+    for cc_fd in "/proc/${cc_file##*.}/fd"/*; do
+      [ "$cc_fd" -ef "$cc_dir/$1" ] || continue
+      read -r cc_key cc_at <"${cc_fd%/fd/*}/fdinfo/${cc_fd##*/}"
+      [ "$cc_at" -ge "$2" ] && cc_far=1
+      # On a full disk the file may be empty.
+      cc_stat "${cc_file##*.}" && cc_readers=$cc_of:$cc_start
+    done
+    [ -n "$cc_far" ] && continue
+    read -r cc_key <"$cc_file" && cc_readers=$cc_key
+    for cc_p in $cc_readers; do
+      cc_stat "${cc_p%:*}" && [ "$cc_start" = "${cc_p#*:}" ] && kill -KILL "${cc_p%:*}"
+    done
+  done
+}
+
 # The sleep is ended with KILL: just forked, it still has our trap and would swallow a TERM.
+# Before the first one, $! is the supervisor's.
+# The supervisor writes the result, and asks for no more than our exit code where all went well.
 cc_watchdog() {
-  cc_why=timeout
-  trap 'kill -KILL $!; exit 0' TERM
+  cc_why=timeout cc_hole_o=0 cc_hole_e=0
+  trap '[ $! = "${cc_tee_e%:*}" ] || kill -KILL $!; exit 0' TERM
   trap 'cc_why=cancel' USR1
   if [ -e "$cc_dir/cancel" ]; then
     cc_why=cancel
   else
     cc_sleep_out
   fi
-  cc_exclusive "$cc_dir/end" "$cc_why" || exit 0
+  cc_claim_end "$cc_why" || exit 0
   trap '' TERM USR1
   cc_stop
-  cc_finish $cc_why - $cc_left
+  if cc_alive; then
+    [ "$cc_left" = 0 ] && exit 0
+    echo "$cc_left $cc_names" >"$cc_dir/left"
+    exit 1
+  fi
+  cc_conclude "$cc_why" -
+}
+
+# cc_conclude ENDING EXIT: with cc_left and cc_names known, waits for the output and ends the run.
+cc_conclude() {
+  cc_keep=$cc_left cc_keep_names=$cc_names
+  cc_drain
+  cc_finish "$1" "$2" "$cc_keep" "${cc_missed:-0}" "$cc_keep_names"
+}
+
+# cc_tees: finds the two tee where we are not who started them.
+cc_tees() {
+  [ -n "$cc_tee_o" ] && return
+  for cc_proc in /proc/[0-9]*; do
+    if [ "$cc_proc/fd/0" -ef "$cc_dir/po" ]; then
+      cc_stat "${cc_proc#/proc/}" && cc_tee_o=$cc_of:$cc_start
+    elif [ "$cc_proc/fd/0" -ef "$cc_dir/pe" ]; then
+      cc_stat "${cc_proc#/proc/}" && cc_tee_e=$cc_of:$cc_start
+    fi
+  done
+}
+
+# cc_copying: one of the tee lives. Sets cc_copied to their positions, cc_states to S for each
+# that sleeps.
+cc_copying() {
+  cc_copied= cc_states=
+  for cc_p in $cc_tee_o $cc_tee_e; do
+    cc_stat "${cc_p%:*}" && [ "$cc_start" = "${cc_p#*:}" ] && [ "$cc_state" != Z ] || continue
+    cc_key= cc_at=
+    read -r cc_key cc_at <"/proc/${cc_p%:*}/fdinfo/1"
+    cc_copied="$cc_copied $cc_at" cc_states=$cc_states$cc_state
+  done
+  [ -n "$cc_states" ]
+}
+
+# cc_drain: until all that the script has printed is in the files: then the tee end. Where a
+# process that it left behind keeps them, until they sleep; what that one prints goes nowhere.
+cc_drain() {
+  cc_tees
+  cc_turn=0 cc_before=
+  while cc_copying; do
+    cc_turn=$((cc_turn + 1))
+    [ $cc_turn -lt 40 ] && continue
+    [ "$cc_states$cc_copied" = "$cc_before" ] && break
+    [ $cc_turn -gt 100 ] && break
+    case $cc_states in
+      *[!S]*) cc_before= ;;
+      *) cc_before=$cc_states$cc_copied ;;
+    esac
+    cc_pause 0.05
+  done
+  [ -n "$cc_states" ] || return
+  cc_divert "$cc_tee_o" po
+  cc_divert "$cc_tee_e" pe
+}
+
+# cc_divert TEE PIPE: a process that lives on gets no SIGPIPE. Opened for both first: who only
+# reads would wait here for a writer that may have gone just now.
+cc_divert() {
+  cc_stat "${1%:*}" && [ "$cc_start" = "${1#*:}" ] && [ "$cc_state" != Z ] || return
+  exec 7<>"$cc_dir/$2" 8<"$cc_dir/$2" 7>&-
+  cat <&8 8<&- 3<&- 4>&- >/dev/null &
+  exec 8<&-
+  kill -KILL "${1%:*}"
+}
+
+# cc_miss TEE: adds to cc_missed what this tee could not write to its file: it writes each byte
+# twice, there first. Asked while it still waits for more, and told by the kernel (proc/PID/io).
+cc_miss() {
+  cc_turn=0 cc_seen=
+  while [ $cc_turn -lt 80 ]; do
+    cc_key= cc_at=0 cc_both=0
+    read -r cc_key cc_at <"/proc/$1/fdinfo/1"
+    { read -r cc_key cc_both && read -r cc_key cc_both; } <"/proc/$1/io"
+    [ "$cc_both" -gt $((cc_at * 2)) ] || return
+    cc_turn=$((cc_turn + 1))
+    [ $cc_turn -lt 20 ] && continue
+    cc_stat "$1" && [ "$cc_state$cc_both" = "S$cc_seen" ] && break
+    cc_seen=$cc_both
+    cc_pause 0.05
+  done
+  cc_missed=$((cc_missed + cc_both - 2 * cc_at))
 }
 
 # cc_supervisor: claims the run, answers 1 or 0 on stdout (x: cannot write), runs the script.
@@ -266,21 +471,54 @@ cc_supervisor() {
     echo 0
     exit 0
   fi
-  printf '%-63s\n' 'none' >"$cc_dir/r"
+  printf '%-63s\n' 'none' >"$cc_dir/result"
   echo 1
   exec >/dev/null
-  (cc_watchdog) &
+  cc_tee_up
+  (cc_watchdog) 5>&- 6>&- &
   cc_watch=$!
   cc_stat $cc_watch && echo "$cc_watch $cc_start" >"$cc_dir/wd"
-  (cc_script) >>"$cc_dir/o" 2>>"$cc_dir/e"
+  (cc_script) >&5 2>&6 5>&- 6>&-
   cc_exit=$?
-  if cc_exclusive "$cc_dir/end" exit; then
-    cc_finish exit $cc_exit -
+  cc_missed=0
+  cc_miss "${cc_tee_o%:*}"
+  cc_miss "${cc_tee_e%:*}"
+  exec 5>&- 6>&-
+  if cc_claim_end exit; then
     kill $cc_watch
-  else
     wait $cc_watch
+    cc_left=- cc_names=
+    cc_conclude exit $cc_exit
+  else
+    cc_ended_by_others
   fi
   exit 0
+}
+
+# cc_tee_up: each waits in opening its pipe until the other side has opened it too. What a tee
+# says is not to be counted as output: it may not write there.
+cc_tee_up() {
+  tee /dev/null <"$cc_dir/po" >>"$cc_dir/o" 2</dev/null &
+  cc_tee_o=$!
+  tee /dev/null <"$cc_dir/pe" >>"$cc_dir/e" 2</dev/null &
+  cc_tee_e=$!
+  exec 5>"$cc_dir/po" 6>"$cc_dir/pe"
+  cc_stat $cc_tee_o && cc_tee_o=$cc_tee_o:$cc_start
+  cc_stat $cc_tee_e && cc_tee_e=$cc_tee_e:$cc_start
+}
+
+# cc_ended_by_others: the watchdog ended the script, or whoever cancels in its place.
+cc_ended_by_others() {
+  wait $cc_watch
+  cc_code=$?
+  cc_left=0 cc_names=
+  case $cc_code in
+    0) [ -e "$cc_dir/alone" ] && cc_left=- ;;
+    1) read -r cc_left cc_names <"$cc_dir/left" || cc_left=- ;;
+    *) cc_stop ;;
+  esac
+  cc_why_ended
+  cc_conclude "$cc_why" -
 }
 
 cc_about() {
@@ -292,8 +530,22 @@ cc_about() {
 }
 
 cc_refuse() {
-  cc_frame refused "$1"
+  cc_frame refused "$@"
   return 1
+}
+
+cc_no_place() {
+  if cc_full "$cc_found"; then
+    cc_refuse DiskFull
+  else
+    cc_refuse StateDirectoryUnusable
+  fi
+}
+
+# cc_no_room: what the run needs could not be written. Nobody has claimed it: it goes again.
+cc_no_room() {
+  [ -e "$cc_dir/sup" ] || rm -rf "$cc_dir"
+  cc_refuse DiskFull
 }
 
 # cc_reachable PROGRAM: it can be started, by its path or from PATH. Not `command -v`, which
@@ -316,7 +568,9 @@ cc_reachable() {
 
 # cc_fit: can the script run here? Nothing was made yet. Leaves us in its directory.
 cc_fit() {
-  command -v setsid >/dev/null || cc_refuse NoSetsid || return
+  for cc_try in setsid mkfifo tee; do
+    command -v $cc_try >/dev/null || cc_refuse ProgramNotFound $cc_try || return
+  done
   if [ -n "$cc_workdir" ]; then
     cd "$cc_workdir" || cc_refuse DirectoryNotExists || return
   else
@@ -334,13 +588,14 @@ cc_fit() {
 
 cc_prepare() {
   cc_fit || return
-  cc_make || cc_refuse StateDirectoryUnusable || return
+  cc_make || cc_no_place || return
   cc_own=$cc_dir/$cc_file
   if [ -n "$cc_single" ]; then
-    true >"$cc_dir/alone" || cc_refuse StateDirectoryUnusable || return
+    true >"$cc_dir/alone" || cc_no_room || return
   fi
-  cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" ||
-    cc_refuse StateDirectoryUnusable
+  [ -p "$cc_dir/pe" ] || mkfifo -m 600 "$cc_dir/po" "$cc_dir/pe"
+  cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" &&
+    [ -p "$cc_dir/po" ] && [ -p "$cc_dir/pe" ] || cc_no_room
 }
 
 cc_start_run() {
@@ -362,7 +617,7 @@ cc_answer() {
   case $cc_fresh in
     1) cc_about 1 ;;
     0) cc_parent_of_it='' && cc_about 0 ;;
-    *) cc_refuse StateDirectoryUnusable ;;
+    *) cc_refuse DiskFull ;;
   esac
   cc_converse <&3
   kill -KILL $$
@@ -382,33 +637,68 @@ cc_converse() {
 # cc_lost: the supervisor is gone and left no result. Ends what is left and says so.
 cc_lost() {
   cc_wait=0
-  if ! cc_exclusive "$cc_dir/end" lost; then
-    while [ ! -e "$cc_dir/result" ] && cc_guarded && [ $cc_wait -lt 600 ]; do
+  if ! cc_claim_end lost; then
+    while ! cc_over && cc_guarded && [ $cc_wait -lt 600 ]; do
       cc_pause 0.1
       cc_wait=$((cc_wait + 1))
     done
   fi
-  [ -e "$cc_dir/result" ] && return
-  cc_left=0 cc_why=lost
+  cc_over && return
+  cc_left=0 cc_names= cc_why=lost
   if [ "${cc_sup_boot:-$cc_boot}" = "$cc_boot" ]; then
     cc_guarded && kill -TERM "$cc_watch"
     # Whoever began to end it was killed, or is at it just now and will say the same.
-    read -r cc_end <"$cc_dir/end"
-    case $cc_end in cancel | timeout) cc_why=$cc_end ;; esac
+    cc_why_ended
+    case $cc_why in cancel | timeout) ;; *) cc_why=lost ;; esac
     cc_stop
   else
     cc_why=rebooted
   fi
-  cc_finish $cc_why - $cc_left
+  cc_conclude $cc_why -
+}
+
+# cc_hole o|e: sets cc_hole to where the dropped bytes end, 0 if none were, cc_head to where they
+# begin.
+cc_hole() {
+  cc_hole=0 cc_head=0
+  for cc_file in "$cc_dir/h.$1".*; do
+    [ -e "$cc_file" ] || continue
+    cc_hole=${cc_file##*.} cc_head=${cc_file%.*}
+    cc_head=${cc_head##*.}
+  done
+}
+
+# cc_reads o|e FROM PROCESS: makes known that this process reads that file, and says whether all
+# from FROM on is there. In this order: who drops bytes first writes it down, then looks for us.
+cc_reads() {
+  cc_stat self
+  cc_me=$cc_of:$cc_start
+  cc_stat "$3" && [ "$cc_of" != "${cc_me%:*}" ] && cc_me="$cc_me $cc_of:$cc_start"
+  echo "$cc_me" >"$cc_dir/f.$1.${cc_me%%:*}"
+  cc_hole "$1"
+  [ "$2" -ge "$cc_hole" ]
+}
+
+# cc_skip o|e FROM: sends what comes before dropped bytes, and that they are. Sets cc_from.
+cc_skip() {
+  cc_from=$2
+  cc_hole "$1"
+  [ "$cc_from" -lt "$cc_hole" ] || return
+  if [ "$cc_from" -lt "$cc_head" ]; then
+    tail -c "+$((cc_from + 1))" "$cc_dir/$1" | head -c $((cc_head - cc_from))
+    cc_from=$cc_head
+  fi
+  cc_frame gap "$cc_from" "$cc_hole"
+  cc_from=$cc_hole
 }
 
 # cc_tails FROM_O FROM_E: GNU tail waits on inotify and ends with the supervisor. Where the
 # supervisor is not a child of this shell (we came back) and process 1 does not reap it, as in
 # many containers, tail would wait for ever: then cc_nudge ends it and the console asks again.
 cc_tails() {
-  tail -c "+$(($1 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/o" 2>/dev/null &
+  (cc_reads o "$1" self && exec tail -c "+$(($1 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/o") &
   cc_tail=$!
-  tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/e" >&4 2>/dev/null &
+  (cc_reads e "$2" self && exec tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/e") >&4 &
   cc_tail_e=$! cc_nudger=
   if [ -z "$cc_parent_of_it" ]; then
     cc_nudge >/dev/null 3<&- 4>&- &
@@ -440,14 +730,16 @@ cc_nudge() {
 # The beat makes a poller whose reader has gone die of SIGPIPE.
 cc_polls() {
   exec 5<"$cc_dir/o" 6<"$cc_dir/e"
+  # Ended from outside, the waiting shell must go too: it holds the channel.
+  cc_reads o "$1" $$ && cc_reads e "$2" $$ || return
   tail -c "+$(($1 + 1))" <&5
   tail -c "+$(($2 + 1))" <&6 >&4
-  cc_turn=0 cc_over= cc_step=0.02
-  while [ -z "$cc_over" ]; do
-    cc_alive && [ ! -e "$cc_dir/result" ] || cc_over=1
+  cc_turn=0 cc_ended= cc_step=0.02
+  while [ -z "$cc_ended" ]; do
+    cc_alive && ! cc_over || cc_ended=1
     cat <&5
     cat <&6 >&4
-    [ -n "$cc_over" ] && break
+    [ -n "$cc_ended" ] && break
     cc_pause $cc_step
     cc_turn=$((cc_turn + 1))
     [ $cc_turn = 50 ] && cc_step=0.2
@@ -456,21 +748,23 @@ cc_polls() {
   exec 5<&- 6<&-
 }
 
-# cc_rest FROM_O FROM_E: nothing more will come. An empty file needs no program to print it.
+# cc_rest o|e FROM: nothing more will come. An empty file needs no program to print it.
 cc_rest() {
-  cc_code=0
-  if [ -s "$cc_dir/o" ]; then tail -c "+$(($1 + 1))" "$cc_dir/o" || cc_code=1; fi
-  if [ -s "$cc_dir/e" ]; then tail -c "+$(($2 + 1))" "$cc_dir/e" >&4 || cc_code=1; fi
-  return $cc_code
+  [ -s "$cc_dir/$1" ] || return 0
+  (cc_reads "$1" "$2" self && exec tail -c "+$(($2 + 1))" "$cc_dir/$1")
 }
 
+# cc_stream FROM_O FROM_E HOW: whether all was sent.
 cc_stream() {
-  if [ -e "$cc_dir/result" ] || ! cc_alive; then
-    cc_rest "$1" "$2"
+  cc_skip e "$2" >&4
+  set -- "$1" "$cc_from" "$3"
+  cc_skip o "$1"
+  if cc_over || ! cc_alive; then
+    cc_rest o "$cc_from" && cc_rest e "$2" >&4
   elif [ "$3" = poll ]; then
-    cc_polls "$1" "$2"
+    cc_polls "$cc_from" "$2"
   else
-    cc_tails "$1" "$2"
+    cc_tails "$cc_from" "$2"
   fi
 }
 
@@ -484,6 +778,10 @@ cc_follow() {
     cc_pause 0.1
     cc_wait=$((cc_wait + 1))
   done
+  cc_hole o
+  cc_holes=$cc_hole
+  cc_hole e
+  cc_holes=$cc_holes,$cc_hole
   cc_frame flow
   cc_frame flow >&4
   cc_stream "$1" "$2" "$3"
@@ -491,17 +789,19 @@ cc_follow() {
   cc_frame "end"
   cc_frame "end" >&4
   if [ $cc_whole != 0 ]; then
-    cc_frame broken
+    cc_hole o
+    cc_now_at=$cc_hole
+    cc_hole e
+    if [ "$cc_holes" = "$cc_now_at,$cc_hole" ]; then cc_frame broken; else cc_frame again; fi
     return
   fi
-  [ -e "$cc_dir/result" ] || cc_lost
-  cc_ending= cc_exit=- cc_left=-
-  read -r cc_ending cc_exit cc_left <"$cc_dir/result"
-  cc_frame result "${cc_ending:-lost}" "$cc_exit" "$cc_left"
+  cc_over || cc_lost
+  cc_over
+  cc_frame result "${cc_ending:-lost}" "$cc_exit" "$cc_left" "$cc_lost" $cc_names
 }
 
 cc_cancel() {
-  cc_find || cc_make || cc_refuse StateDirectoryUnusable || return
+  cc_find || cc_make || cc_no_place || return
   if [ -e "$cc_done" ]; then
     cc_frame cancelled 0
     return
@@ -510,31 +810,40 @@ cc_cancel() {
   if cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"; then
     true >>"$cc_dir/o"
     true >>"$cc_dir/e"
-    cc_exclusive "$cc_dir/end" cancel && cc_finish cancel - 0
+    cc_claim_end cancel && cc_finish cancel - 0 0
   fi
-  [ -e "$cc_dir/result" ] || true >"$cc_dir/cancel" || cc_refuse StateDirectoryUnusable || return
+  cc_over || true >"$cc_dir/cancel"
   cc_wait=0
-  while [ ! -e "$cc_dir/result" ] && cc_alive && { [ $cc_wait -lt 20 ] || cc_guarded; }; do
+  while ! cc_over && cc_alive && { [ $cc_wait -lt 20 ] || cc_guarded; }; do
     [ -e "$cc_dir/end" ] || { cc_guarded && kill -USR1 "$cc_watch"; }
     cc_pause 0.05
     cc_wait=$((cc_wait + 1))
   done
-  [ -e "$cc_dir/result" ] || cc_take_over
-  read -r cc_ending cc_exit cc_left <"$cc_dir/result"
-  cc_frame cancelled "${cc_left:--}"
+  cc_over || cc_take_over
+  cc_over
+  cc_frame cancelled "${cc_left:--}" $cc_names
 }
 
-# cc_take_over: nobody is left on the instance to end the run, so we do.
+# cc_take_over: no watchdog is left on the instance to end the run, so we do. The supervisor, if
+# it lives, writes the result.
 cc_take_over() {
-  cc_exclusive "$cc_dir/end" cancel
+  cc_claim_end cancel
   cc_stop
-  [ -e "$cc_dir/result" ] || cc_finish cancel - $cc_left
+  cc_keep=$cc_left cc_keep_names=$cc_names cc_wait=0
+  while ! cc_over && cc_alive && [ $cc_wait -lt 200 ]; do
+    cc_pause 0.05
+    cc_wait=$((cc_wait + 1))
+  done
+  cc_over && return
+  cc_left=$cc_keep cc_names=$cc_keep_names
+  cc_conclude cancel -
 }
 
 cc_acknowledge() {
-  cc_find || cc_make || cc_refuse StateDirectoryUnusable || return
-  mkdir "$cc_found/.done"
-  true >"$cc_done" || cc_refuse StateDirectoryUnusable || return
+  cc_find || cc_make || cc_no_place || return
+  [ -d "$cc_found/.done" ] || mkdir "$cc_found/.done"
+  # On a full disk a name can still be moved.
+  true >"$cc_done" || mv "$cc_dir/sup" "$cc_done" || cc_refuse DiskFull || return
   rm -rf "$cc_dir"
   [ "$1" = sweep ] && find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
   cc_frame acknowledged

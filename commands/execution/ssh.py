@@ -65,6 +65,7 @@ _CHUNK = 256 * 1024
 _SENTENCE = 2000
 _NAME = 255
 _ID = 64
+_NAMES = 200
 _REFUSALS = {
     "DirectoryNotExists": (
         ErrorCode.DIRECTORY_NOT_EXISTS,
@@ -89,9 +90,16 @@ _REFUSALS = {
             "directory is plain ASCII of at most 230 characters."
         ),
     ),
-    "NoSetsid": (
+    "DiskFull": (
+        ErrorCode.DISK_FULL,
+        (
+            "There is no room for the script in ~/.command-console or /var/tmp there: the disk, "
+            "its inodes or a quota are used up. Make room and run it again."
+        ),
+    ),
+    "ProgramNotFound": (
         ErrorCode.EXECUTION_EXCEPTION,
-        "The program setsid (util-linux or busybox) is not installed there.",
+        "The program {program} (coreutils, util-linux or busybox) is not installed there.",
     ),
 }
 
@@ -375,14 +383,18 @@ class SshExecutor:
     ) -> Finished:
         place = _place(endpoint, handle.run_as)
         poll = place in self._no_wait
-        for _ in range(3):
+        tries = 0
+        while tries < 3:
             before = flow.reached
             talk = self._ask(endpoint, handle, remote.follow_request(before, poll=poll), call)
             with _closing_on_error(talk):
                 ended = flow.run(talk, until)
             self._keep((endpoint, handle.run_as, handle.run_id), talk)
+            if ended.word == "again":
+                continue
             if ended.word != "broken":
                 return flow.finished(ended)
+            tries += 1
             if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
                 poll = True
@@ -536,7 +548,9 @@ class _Flow:
                 flowing.discard(stream)
             elif item.word == "gone":
                 return item
-            elif item.word in ("result", "broken"):
+            elif item.word == "gap":
+                self._pass_over(stream, item)
+            elif item.word in ("result", "broken", "again"):
                 last = item
             if last is not None and not flowing:
                 return last
@@ -546,6 +560,13 @@ class _Flow:
         self._receive(Output(stream, self._at[stream], data))
         self._at[stream] += len(data)
 
+    def _pass_over(self, stream: Stream, frame: Frame) -> None:
+        first, end = [remote.count_of(word) or 0 for word in (*frame.rest, "", "")[:2]]
+        if first != self._at[stream] or end <= first:
+            raise _unknown_answer()
+        self._receive(Gap(stream, first, end))
+        self._at[stream] = end
+
     def finished(self, frame: Frame) -> Finished:
         """What a ``result`` frame says. Raises RunLost."""
         if frame.word == "gone":
@@ -553,9 +574,9 @@ class _Flow:
                 "The directory of the run is gone from the instance, and with it how "
                 "the run ended. Look there for its effects before running it again."
             )
-        if len(frame.rest) != 3:
+        if len(frame.rest) < 4:
             raise _unknown_answer()
-        ending, exit_word, left = frame.rest
+        ending, exit_word, left, lost, *names = frame.rest
         if ending not in set(Ending):
             raise RunLost(_why_lost(ending, remote.count_of(left)))
         exit_code = remote.count_of(exit_word) if ending == Ending.EXIT else None
@@ -567,6 +588,8 @@ class _Flow:
             self._at["stdout"],
             self._at["stderr"],
             remote.count_of(left),
+            remote.clean(" ".join(names), _NAMES),
+            remote.count_of(lost) or 0,
         )
 
 
@@ -601,8 +624,9 @@ def _started(frame: Frame) -> Started:
 def _granted(frame: Frame, word: str, count: int) -> tuple[str, ...]:
     """The words after ``word``. Raises ConnectFailed: refused; ConnectionLost: neither."""
     if frame.word == "refused":
-        text = _REFUSALS["StateDirectoryUnusable"][1]
-        raise ConnectFailed(text, code=ErrorCode.STATE_DIRECTORY_UNUSABLE)
+        known = frame.rest[:1] == ("DiskFull",)
+        code, text = _REFUSALS["DiskFull" if known else "StateDirectoryUnusable"]
+        raise ConnectFailed(text, code=code)
     if frame.word != word or len(frame.rest) < count:
         raise _unknown_answer()
     return frame.rest
@@ -621,6 +645,7 @@ def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
         workdir=spec.workdir,
         interpreter=found.program or found.path,
         launcher=remote.program_of(spec.launcher) if spec.launcher else "",
+        program=remote.clean(" ".join(frame.rest[1:]), _NAMES),
     )
     return StartRefused(text, code=code)
 

@@ -73,6 +73,7 @@ class ErrorCode(StrEnum):
     NO_FREE_SESSION = "NoFreeSession"
     INTERPRETER_NOT_FOUND = "InterpreterNotFound"
     LAUNCHER_NOT_FOUND = "LauncherNotFound"
+    DISK_FULL = "DiskFull"
     RUN_AS_REFUSED = "RunAsRefused"
     STATE_DIRECTORY_UNUSABLE = "StateDirectoryUnusable"
     OUTCOME_UNKNOWN = "OutcomeUnknown"

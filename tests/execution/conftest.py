@@ -130,6 +130,15 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         yield server
 
 
+@pytest.fixture(scope="module", params=["", "bash", "busybox"], ids=["sh", "bash", "busybox"])
+def sshd_of_each_shell(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sshd]:
+    """The same, with each shell as ``/bin/sh`` that the runner has to work in."""
+    with Sshd.started(tmp_path_factory.mktemp("server"), shell=request.param) as [server]:
+        yield server
+
+
 @pytest.fixture
 def executor() -> Iterator[SshExecutor]:
     """An executor whose threads and sockets must be gone after ``close``."""

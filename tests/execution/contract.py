@@ -22,6 +22,7 @@ from commands.execution.executor import (
     Endpoint,
     Executor,
     Finished,
+    Gap,
     Handle,
     Offsets,
     Output,
@@ -86,6 +87,10 @@ class Rig:
         assert finished.stdout_size == heard.reached.stdout
         assert finished.stderr_size == heard.reached.stderr
         return finished, heard
+
+    def follow_to_the_end(self, handle: Handle) -> None:
+        """Wait until it has ended, whatever it printed."""
+        self.executor.follow(self.endpoint, handle, Offsets(), lambda _: None)
 
     def run(self, spec: RunSpec) -> tuple[Finished, Heard]:
         """Start, follow, acknowledge."""
@@ -242,6 +247,25 @@ class ExecutorContract:
         assert (heard.stdout, heard.stderr) == (b"456789\n", b"def\n")
         heard = rig.follow(handle, Heard(Offsets(11, 7)))[1]
         assert (heard.stdout, heard.stderr) == (b"", b"")
+        rig.executor.acknowledge(rig.endpoint, handle)
+
+    def test_what_a_bounded_spool_dropped_is_told_to_who_comes_late(self, rig: Rig) -> None:
+        text = "".join(f"say {i:07d}\n" for i in range(1000))
+        handle = rig.start(rig.say(f"{text}sleep 2.5\nsay end", spool=2000))
+        rig.follow_to_the_end(handle)
+        pieces: list[Output | Gap] = []
+        finished = rig.executor.follow(rig.endpoint, handle, Offsets(100, 0), pieces.append)
+        whole = b"".join(b"%07d\n" % i for i in range(1000)) + b"end\n"
+        assert finished.stdout_size == len(whole)
+        [gap] = [piece for piece in pieces if isinstance(piece, Gap)]
+        assert (gap.stream, gap.start) == ("stdout", 500)
+        assert gap.end <= len(whole) - 500
+        at, got = 100, b""
+        for piece in pieces:
+            assert at == (piece.start if isinstance(piece, Gap) else piece.offset)
+            at = piece.end if isinstance(piece, Gap) else at + len(piece.data)
+            got += b"" if isinstance(piece, Gap) else piece.data
+        assert got == whole[100:500] + whole[gap.end :]
         rig.executor.acknowledge(rig.endpoint, handle)
 
     def test_two_follow_the_same_run(self, rig: Rig) -> None:

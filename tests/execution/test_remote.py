@@ -72,7 +72,7 @@ def test_nothing_but_ascii_where_the_parameters_are_ascii() -> None:
 def test_the_runner_fits_any_line_discipline() -> None:
     program = remote.start_program(NONCE, RunSpec("r", bytes(range(256)) * 100))
     assert max(map(len, program.split(b"\n"))) < 15000
-    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 12000
+    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 20000
 
 
 def test_the_engine_imports_no_framework() -> None:
@@ -160,11 +160,11 @@ class TestReader:
             + MARK
             + b"end\nnoise"
             + MARK
-            + b"result exit 0 -\n"
+            + b"result exit 0 - 0\n"
         )
         assert found == [
             Frame("hello"), Frame("flow"), b"out", b"put", Frame("end"),
-            Frame("result", ("exit", "0", "-")),
+            Frame("result", ("exit", "0", "-", "0")),
         ]  # fmt: skip
         assert bytes(reader.noise) == b"Welcome!motdnoise"
 
@@ -282,7 +282,7 @@ class TestShells:
         data = bytes(range(256)) * 60 + b"%s%%\\0'--"
         last, out, _ = local.run(b"#!/bin/cat\n" + data, "tail")
         assert out == b"#!/bin/cat\n" + data
-        assert last == Frame("result", ("exit", "0", "-"))
+        assert last == Frame("result", ("exit", "0", "-", "0"))
 
     @settings(max_examples=25, deadline=None)
     @given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"-", b"--", b"%", b"\\"]))
@@ -296,7 +296,7 @@ class TestShells:
     @pytest.mark.parametrize("how", ["tail", "poll"])
     def test_both_streams_live_and_the_exit_code(self, local: Local, how: str) -> None:
         last, out, err = local.run(b"echo a; echo b >&2; sleep 0.2; printf c; exit 3", how)
-        assert (last, out, err) == (Frame("result", ("exit", "3", "-")), b"a\nc", b"b\n")
+        assert (last, out, err) == (Frame("result", ("exit", "3", "-", "0")), b"a\nc", b"b\n")
 
     def test_signals_are_default(self, local: Local) -> None:
         out = local.run(b"grep SigIgn /proc/self/status", "tail")[1]
@@ -306,7 +306,7 @@ class TestShells:
     def test_timeout_kills_the_tree(self, local: Local) -> None:
         script = b"trap '' TERM; (setsid env -i sleep 60 &) ; sleep 60 & while :; do sleep 1; done"
         last, _, _ = local.run(script, "tail", timeout=1, grace=1)
-        assert last == Frame("result", ("timeout", "-", "0"))
+        assert last == Frame("result", ("timeout", "-", "0", "0"))
 
     def test_cancel_while_running(self, local: Local) -> None:
         spec = RunSpec("r", b"trap '' TERM; while :; do sleep 1; done", grace=1)
@@ -325,7 +325,7 @@ class TestShells:
             assert output in (b"", b"done\n")
             again = remote.follow_request(Offsets(len(output)), poll=True)
             found, _ = local.call(program, again)
-        assert found[-1] == Frame("result", ("exit", "2", "-"))
+        assert found[-1] == Frame("result", ("exit", "2", "-", "0"))
         self._end(local)
 
     def test_the_words_of_a_launcher(self, local: Local) -> None:
@@ -337,7 +337,7 @@ class TestShells:
         *words, path = ast.literal_eval(out.decode())
         assert words == odd
         assert re.fullmatch(r"\[/.*/s\.[0-9a-f]+\.py\]", path)
-        assert last == Frame("result", ("exit", "0", "-"))
+        assert last == Frame("result", ("exit", "0", "-", "0"))
 
     def test_a_launcher_must_be_a_program(self, local: Local) -> None:
         for word in ("cc_frame", "cd", "if", "no-such-program", "./no", "/tmp", "-x", "*"):
@@ -362,7 +362,7 @@ class TestShells:
         last, out, _ = local.run(script, "tail", timeout=1, grace=1, whole_tree=False)
         child = psutil.Process(int(out))
         child.kill()
-        assert last == Frame("result", ("timeout", "-", "-"))
+        assert last == Frame("result", ("timeout", "-", "-", "0"))
 
     def test_cancel_of_one_process(self, local: Local) -> None:
         spec = RunSpec("r", b"trap '' TERM; while :; do sleep 0.1; done", whole_tree=False)
@@ -419,8 +419,8 @@ class TestShells:
         # ulimit -f 0: no file may grow, which is what a full disk looks like to the shell.
         process = local.begin(b"trap '' XFSZ; ulimit -f 0\n" + program)
         out, _ = process.communicate(timeout=10)
-        assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("StateDirectoryUnusable",))
-        shutil.rmtree(local.home / ".command-console")
+        assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("DiskFull",))
+        shutil.rmtree(local.home / ".command-console" / ".done")
 
     def test_ended_sleeps_do_not_end_the_run(self, local: Local) -> None:
         """What ``pkill sleep`` in any script of the same user does to the watchdog."""
@@ -431,7 +431,7 @@ class TestShells:
             for each in watchdog.children():
                 each.terminate()
             time.sleep(0.1)
-        assert self._result(local).split() == ["exit", "5", "-"]
+        assert self._result(local).split() == ["exit", "5", "-", "0", "."]
         assert not watchdog.is_running() or watchdog.status() == psutil.STATUS_ZOMBIE
         self._end(local)
 
@@ -441,7 +441,7 @@ class TestShells:
         time.sleep(0.2)
         for each in self._watchdog(local).children():
             each.terminate()
-        assert self._result(local).split() == ["timeout", "-", "0"]
+        assert self._result(local).split() == ["timeout", "-", "0", "0", "."]
         assert 1.5 < time.monotonic() - began < 4.5
         self._end(local)
 
@@ -454,7 +454,7 @@ class TestShells:
             each.kill()
         program = remote.converse_program(NONCE, Handle("r", ""))
         found, _ = local.call(program, remote.follow_request(Offsets(), poll=True))
-        assert found[-1] == Frame("result", ("cancel", "-", "0"))
+        assert found[-1] == Frame("result", ("cancel", "-", "0", "0"))
         self._end(local)
 
     @pytest.mark.parametrize(
@@ -497,10 +497,8 @@ class TestShells:
 
     def _result(self, local: Local) -> str:
         file, until = local.home / ".command-console" / "r" / "result", time.monotonic() + 10
-        while not file.exists() and time.monotonic() < until:
+        while ". " not in (text := file.read_text()) and time.monotonic() < until:
             time.sleep(0.02)
-        text = file.read_text()
-        time.sleep(0.3)
         return text
 
     def _start(self, local: Local, spec: RunSpec) -> None:
