@@ -170,7 +170,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 
 
 def _address(up: subprocess.Popen[bytes], output: Path) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (found := re.search(r"(http://127\.0\.0\.1:\d+)/", output.read_text())):
         assert up.poll() is None, output.read_text()
         assert time.monotonic() < deadline, "the console did not start"

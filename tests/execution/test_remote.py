@@ -232,7 +232,11 @@ class Local:
 
     def frame(self, process: subprocess.Popen[bytes]) -> list[str]:
         assert process.stdout is not None
-        return process.stdout.readline().decode().split()[1:]
+        # Not a byte more than the line: what a buffer holds is lost to communicate().
+        line = b""
+        while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+            line += byte
+        return line.decode().split()[1:]
 
     def call(self, program: bytes, *requests: bytes) -> tuple[list[Frame | bytes], bytes]:
         """Send the program, then the requests; what came on stdout, and stderr's output."""
