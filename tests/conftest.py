@@ -38,6 +38,23 @@ def missing(program: str) -> NoReturn:
     pytest.skip(text)
 
 
+# Files are handed out in this order, so that no process is left with a long one at the end.
+# The browser's stand beside each other: each process starts one console for all of its own.
+LONGEST_FIRST = ("tests/test_postgres.py", "tests/browser/", "tests/console/test_up.py")
+SHORTEST_LAST = ("tests/outputs/", "tests/rules/", "tests/test_architecture.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        for number, start in enumerate(LONGEST_FIRST):
+            if item.nodeid.startswith(start):
+                return number - len(LONGEST_FIRST)
+        return int(item.nodeid.startswith(SHORTEST_LAST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def sent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Jobs that were asked for; they reach a broker only in tests marked ``broker``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PASSWORD = "correct horse battery"
 GONE = "^htmx:(afterRequest|sendAbort)"
 """What htmx says of a request that ended because its page did."""
+CHROMIUM = ["chromium-headless-shell", "chromium"]
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -34,6 +37,77 @@ QUIET = [
 ]
 
 
+# What `manage.py shell -c CODE` does, for one CODE after another: starting anew for each would
+# take longer than most tests. A line of JSON asks, and a line of JSON tells.
+SHELL = """
+import contextlib, io, json, os, sys, traceback
+import django
+from django.core.management import call_command
+from django.db import connections
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+django.setup()
+for line in sys.stdin:
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            call_command("shell", "-c", json.loads(line))
+        told = [True, printed.getvalue()]
+    except BaseException:
+        told = [False, printed.getvalue() + traceback.format_exc()]
+    connections.close_all()
+    answers.write(json.dumps(told) + "\\n")
+    answers.flush()
+"""
+# The session that signing in makes.
+SESSION = """
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from commands.models import User
+user = User.objects.get(username={name!r})
+session = SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.save()
+print(session.session_key)
+"""
+
+
+class Shell:
+    """A ``manage.py shell`` that stays: it starts when it is first asked."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = {**environment, "DJANGO_SETTINGS_MODULE": "console.settings"}
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, code: str) -> str:
+        """What ``code`` prints."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SHELL],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+        fine, told = json.loads(self._process.stdout.readline())
+        assert fine, told
+        return str(told)
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.communicate(timeout=30)
+            assert self._process.returncode == 0
+
+
 @dataclass(frozen=True)
 class Console:
     """A running console."""
@@ -41,9 +115,12 @@ class Console:
     url: str
     data: Path
     environment: dict[str, str]
+    shell: Shell
 
     def manage(self, *arguments: str) -> str:
         """What a command of manage.py prints, run on this console's data."""
+        if arguments[:2] == ("shell", "-c"):
+            return self.shell.run(*arguments[2:])
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -51,7 +128,7 @@ class Console:
             timeout=120,
             capture_output=True,
             text=True,
-            env={**self.environment, "CONSOLE_DATA_DIR": str(self.data)},
+            env=self.environment,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -62,12 +139,14 @@ from django.utils import timezone
 from commands.models import Team, User
 from commands.services import teams
 team = Team.objects.get_or_create(name={team!r})[0] if {team!r} else teams.first_team()
-user = User.objects.create_user({name!r}, password={password!r})
+# The administrator's password too: to hash it once more would take longer than all the rest.
+password = User.objects.get(username="admin").password
+user = User.objects.create(username={name!r}, password=password)
 teams.add_member(team=team, user=user, role={role!r})
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     data = tmp_path_factory.mktemp("console") / "data"
     mine = ("CONSOLE_DATA_DIR", "DJANGO_SETTINGS_MODULE", "BROKER_URL", "DATABASE_URL")
@@ -81,15 +160,17 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             stderr=subprocess.STDOUT,
             env={**environment, "CONSOLE_ADMIN_PASSWORD": PASSWORD},
         )
+    environment["CONSOLE_DATA_DIR"] = str(data)
     try:
-        yield Console(_address(up, output), data, environment)
+        with contextlib.closing(Shell(environment)) as shell:
+            yield Console(_address(up, output), data, environment, shell)
     finally:
         up.send_signal(signal.SIGINT)
         assert up.wait(30) == 0
 
 
 def _address(up: subprocess.Popen[bytes], output: Path) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (found := re.search(r"(http://127\.0\.0\.1:\d+)/", output.read_text())):
         assert up.poll() is None, output.read_text()
         assert time.monotonic() < deadline, "the console did not start"
@@ -100,7 +181,8 @@ def _address(up: subprocess.Popen[bytes], output: Path) -> str:
 # Its event loop runs in this thread as long as it is there: other packages need that thread.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or missing("chromium")
+    # Chromium without a window's frame around each page: that frame costs more than the pages.
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None) or missing("chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=QUIET)
         yield started
@@ -122,7 +204,7 @@ def member(console: Console) -> Callable[..., str]:
 
     def add(role: str, team: str = "") -> str:
         name = f"{role}-{secrets.token_hex(3)}"
-        code = MEMBER.format(team=team, name=name, password=PASSWORD, role=role)
+        code = MEMBER.format(team=team, name=name, role=role)
         console.manage("shell", "-c", code)
         return name
 
@@ -133,6 +215,7 @@ def member(console: Console) -> Callable[..., str]:
 def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open the console as somebody new: ``visit(username=..., **options of the context)``.
 
+    She is signed in already; ``sign_in`` is for tests in which she does that herself.
     At the end of the test no page may have met an error or broken the content policy.
     """
     contexts: list[BrowserContext] = []
@@ -153,7 +236,9 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
             ),
         )
         if signed_in:
-            sign_in(page, username)
+            key = console.manage("shell", "-c", SESSION.format(name=username)).split()[-1]
+            context.add_cookies([{"name": "sessionid", "value": key, "url": console.url}])
+            page.goto("/")
         return page
 
     yield open_page

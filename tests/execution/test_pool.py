@@ -337,7 +337,7 @@ def test_close_does_not_wait_for_who_connects(
     pool.close()
     for each in callers:
         each.join(5)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert answers == ["ConnectionLost"] * 3
     resolved.set()
     assert eventually(lambda: threading.active_count() <= before)
@@ -347,20 +347,20 @@ def test_who_waits_for_a_connection_shares_its_failure(deaf: Endpoint) -> None:
     pool = Pool(Timing(connect=1))
     began = time.monotonic()
     answers = together(6, lambda _: outcome(lambda: pool.open(deaf)))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5
     assert answers == [ErrorCode.CONNECTION_TIMEOUT] * 6
     pool.close()
 
 
 def test_a_dead_host_does_not_delay_others(deaf: Endpoint, sshd: Sshd) -> None:
-    pool = Pool(Timing(connect=3))
+    pool = Pool(Timing(connect=30))
     dead = [dataclasses.replace(deaf, user=f"user-{number}") for number in range(20)]
     for each in dead:
         threading.Thread(target=outcome, args=(lambda each=each: pool.open(each),)).start()
     time.sleep(0.2)
     began = time.monotonic()
     pool.open(sshd.endpoint).close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     pool.close()
 
 

@@ -234,10 +234,10 @@ def test_a_script_may_kill_its_process_group(rig: Rig) -> None:
 
 
 def test_a_daemon_does_not_delay_the_result(rig: Rig) -> None:
-    handle = rig.start(rig.spec("sleep 3 & echo $!"))
+    handle = rig.start(rig.spec("sleep 60 & echo $!"))
     began = time.monotonic()
     finished, heard = rig.follow(handle)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 20
     assert (finished.exit_code, finished.left) == (0, None)
     assert psutil.pid_exists(int(heard.stdout))
     os.kill(int(heard.stdout), signal.SIGKILL)
@@ -372,11 +372,11 @@ def test_timeout_with_nobody_connected(rig: Rig, sshd: Sshd) -> None:
 
 
 def test_term_lets_the_script_clean_up(rig: Rig) -> None:
-    spec = rig.spec("trap 'echo cleaned; exit 1' TERM; sleep 60 & wait", timeout=1, grace=5)
+    spec = rig.spec("trap 'echo cleaned; exit 1' TERM; sleep 60 & wait", timeout=1, grace=30)
     handle = rig.start(spec)
     began = time.monotonic()
     finished, heard = rig.follow(handle)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert (finished.ending, heard.stdout) == (Ending.TIMEOUT, b"cleaned\n")
     rig.executor.acknowledge(rig.endpoint, handle)
 
@@ -515,7 +515,7 @@ def test_a_stopped_peer_is_noticed(sshd: Sshd) -> None:
     try:
         with pytest.raises(ConnectionLost):
             rig.follow(handle, Heard(on_output=stop))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     finally:
         for each in stopped:
             each.resume()
@@ -735,12 +735,12 @@ def test_a_shell_that_takes_its_time_may_have_started_the_run(
 
 def test_a_shell_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh, "ANSWER", 0.5)
-    with Sshd.started(tmp_path, ForceCommand="exec timeout 20 yes") as [server]:
+    with Sshd.started(tmp_path, ForceCommand="exec timeout 60 yes") as [server]:
         executor = SshExecutor()
         began = time.monotonic()
         with pytest.raises(ConnectionLost):
             executor.start(server.endpoint, Rig(executor, server.endpoint).spec(""))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         executor.close()
 
 
@@ -757,7 +757,7 @@ def test_a_request_for_a_shell_that_is_never_answered(
     began = time.monotonic()
     with pytest.raises(ConnectFailed):
         executor.start(sshd.endpoint, Rig(executor, sshd.endpoint).spec(""))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     until = time.monotonic() + 3
     while connection_of(executor, sshd).users and time.monotonic() < until:
         time.sleep(0.02)
@@ -765,14 +765,14 @@ def test_a_request_for_a_shell_that_is_never_answered(
 
 
 def test_a_limit_in_the_midst_of_output(rig: Rig) -> None:
-    handle = rig.start(rig.spec("while :; do echo xxxxxxxxxxxxxxxxxxxxxxxx; done", timeout=20))
+    handle = rig.start(rig.spec("while :; do echo xxxxxxxxxxxxxxxxxxxxxxxx; done", timeout=60))
     began, heard = time.monotonic(), Heard()
     with pytest.raises(ConnectionLost) as caught:
         rig.executor.follow(
             rig.endpoint, handle, Offsets(), lambda _: heard.times.append(0), limit=2.0
         )
     assert caught.value.code == FOLLOW_LIMIT
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert heard.times
     rig.executor.cancel(rig.endpoint, handle)
     rig.executor.acknowledge(rig.endpoint, handle)
@@ -815,13 +815,13 @@ def test_abandon_and_close_where_the_peer_has_stopped(sshd: Sshd) -> None:
     try:
         with pytest.raises(ConnectionLost):
             rig.follow(handle, Heard(on_output=stop))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
         # A call that must open a channel on the connection that hangs.
         threading.Timer(0.3, executor.close).start()
         began = time.monotonic()
         with pytest.raises(ConnectionLost):
             executor.cancel(sshd.endpoint, handle)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
     finally:
         for each in stopped:
             each.resume()
