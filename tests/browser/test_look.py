@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_journey import create
 
-FIRST_LOAD_BYTES = 45 * 1024
+FIRST_LOAD_BYTES = (45 - 3) * 1024
+"""What the design allows, less what ``tests/console/test_weight.py`` keeps to spare."""
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
 }
