@@ -28,6 +28,9 @@ from console.forms.parameters import ParameterRow
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
+ROWS = 5 * limits.PARAMETERS
+"""Most parameters that a page has a row for. Those beyond what a command can have are there while
+it is told that it has too many, so that no value is lost."""
 LOST = gettext_lazy("The hidden value is no longer kept. Type it again.")
 
 
@@ -90,9 +93,11 @@ class DefinitionForm(forms.Form):
 
     def parameters(self) -> list[ParameterRow]:
         """The parameters of the command as it stands in the form, with what was typed."""
+        typed, errors = self._typed(), self._row_errors()
         return [
-            parameters.typed_row(parameter, self._typed(), self.kept, self._row_errors())
-            for parameter in self._scan().parameters[: limits.PARAMETERS]
+            parameters.typed_row(parameter, typed, self.kept, errors)
+            for place, parameter in enumerate(self._scan().parameters[:ROWS])
+            if place < limits.PARAMETERS or parameters.VALUE + parameter.key in typed
         ]
 
     def builtins(self) -> list[str]:

@@ -723,3 +723,24 @@ def test_values_outlive_parameters_being_switched_off(sign_in, cast, form):
     again = client.post("/run/", {**fields, "use_params": "on", "name": "ok"})
     assert again.status_code == 303
     assert scripts_of(Invocation.objects.get())[0] == b"echo one s3cret"
+
+
+@pytest.mark.parametrize("address", ["/run/", "/commands/new/"])
+def test_one_parameter_too_many_keeps_the_values_of_all(cast, sign_in, form, address):
+    names = [f"p{n}" for n in range(21)]
+    typed = {
+        **{f"param-{name}": f"value of {name}" for name in names},
+        **{f"about-description-{name}": f"about {name}" for name in names},
+        **{f"seen-{name}": "1" for name in names},
+    }
+    content = "echo " + " ".join(f"{{{{{name}}}}}" for name in names)
+    sent = {**form, **typed, "content": content, "use_params": "on"}
+    response = sign_in(cast.bob).post(address, sent)
+    assert response.status_code == 422
+    page = response.content.decode()
+    assert page.count("A command can have 20 parameters. This one has 21.") == 2
+    assert "There is 1 problem." in page
+    again = shown_fields(page, "run-form" if address == "/run/" else "command-form")
+    assert {name: again.get(name) for name in typed} == {
+        name: [value] for name, value in typed.items()
+    }
