@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy
 
 from commands.errors import Invalid, InvalidFields
 from commands.models import Command, CommandVersion
 from commands.models.command import TerminationChoice
 from commands.rules import limits
-from commands.rules.content import CommandType, Termination
+from commands.rules.content import TEMPLATES, CommandType, Termination, begun
 from commands.rules.grammar import NAME, PLACEHOLDER, WHITE_SPACE, Builtin, Scan, scan
 from commands.rules.schema import SENSITIVE_NAME, ParameterSchema
 from commands.services.definitions import CommandInput
@@ -42,7 +43,7 @@ class DefinitionForm(forms.Form):
 
     name = TextField()
     type = TextField(initial=CommandType.SHELL.value)
-    content = TextField(widget=forms.Textarea, initial="#!/bin/bash\n")
+    content = TextField(widget=forms.Textarea, initial=TEMPLATES[CommandType.SHELL])
     use_params = SwitchField()
     description = TextField()
     workdir = TextField()
@@ -148,7 +149,7 @@ def fields_of(command: Command, version: CommandVersion) -> dict[str, str]:
         "launcher": version.launcher,
         "termination": version.termination,
         "tags": "\n".join(f"{key}={value}" for key, value in version.tags.items()),
-        **parameters.fields_of(version.schemas()),
+        **parameters.fields_of(version.schemas_as_kept()),
     }
     switches = {"use_params": version.use_params, "runners_may_type": version.runners_may_type}
     return fields | {name: "on" for name, is_on in switches.items() if is_on}
@@ -178,10 +179,22 @@ def page_context(form: DefinitionForm) -> dict[str, Any]:
     }
 
 
+def with_beginning(data: QueryDict) -> QueryDict:
+    """What was sent; where nothing was written yet, with what its type begins with."""
+    found = data.copy()
+    kind = str(data.get("type", ""))
+    if kind in set(CommandType):
+        found["content"] = begun(str(data.get("content", "")), CommandType(kind))
+    return found
+
+
 _TYPES = [
-    (CommandType.SHELL.value, "Shell", "Linux"),
-    (CommandType.BAT.value, "Bat", "Windows"),
-    (CommandType.POWERSHELL.value, "PowerShell", "Windows"),
+    (kind.value, word, system, TEMPLATES[kind])
+    for kind, word, system in (
+        (CommandType.SHELL, "Shell", "Linux"),
+        (CommandType.BAT, "Bat", "Windows"),
+        (CommandType.POWERSHELL, "PowerShell", "Windows"),
+    )
 ]
 
 

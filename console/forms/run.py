@@ -35,6 +35,7 @@ class RunForm(DefinitionForm):
     version = TextField()
     save = SwitchField()
     instances = IdsField()
+    paste = TextField()
     client_token = TextField(widget=forms.HiddenInput)
 
     def __init__(
@@ -112,7 +113,7 @@ class RunForm(DefinitionForm):
             return super().parameters()
         if self.saved is None:
             return []
-        schemas = self.saved.schemas()
+        schemas = self.saved.schemas_as_kept()
         return [
             parameters.saved_row(
                 parameter,

@@ -480,3 +480,24 @@ def test_no_sideways_scroll_on_a_phone(opened, state, width):
         width,
     )
     assert too_wide == []
+
+
+def test_create_says_that_a_pasted_list_was_not_added(opened):
+    page = opened()
+    page.fill("[name=name]", "Pasted")
+    page.fill("[name=content]", "true")
+    page.get_by_text("Paste a list").click()
+    page.get_by_label("One name, ID or address per line").fill("web-00\nweb-01\nweb-02")
+    page.get_by_role("button", name="Create task").click()
+    told = "3 pasted names haven't been added. Add them or clear the list."
+    page.locator("#errors").get_by_role("link", name=told).click()
+    field = page.get_by_label("One name, ID or address per line")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("web-00\nweb-01\nweb-02")
+    expect(field).to_have_accessible_description(told)
+    page.get_by_role("button", name="Add to the selection").click()
+    expect(page.locator("#e-paste")).to_be_hidden()
+    assert_selected(page, 3, elsewhere=3)
+    search(page, "web")
+    page.get_by_role("button", name="Create task").click()
+    page.wait_for_url("**/tasks/t-*/")

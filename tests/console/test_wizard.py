@@ -744,3 +744,51 @@ def test_one_parameter_too_many_keeps_the_values_of_all(cast, sign_in, form, add
     assert {name: again.get(name) for name in typed} == {
         name: [value] for name, value in typed.items()
     }
+
+
+class TestType:
+    """What a command begins with follows its type, and the type used last is proposed."""
+
+    def test_an_untouched_beginning_follows_the_type(self, cast, sign_in, fleet):
+        client = sign_in(cast.bob)
+        first = shown_fields(client.get("/run/").content.decode())
+        assert (first["type"], first["content"]) == (["RunShellScript"], ["#!/bin/bash\n"])
+        seen = []
+        for kind in ("RunBatScript", "RunPowerShellScript", "RunShellScript"):
+            first = {**first, "type": [kind], "action": "parameters"}
+            first = shown_fields(client.post("/run/", first).content.decode())
+            seen.append(first["content"])
+        assert seen == [["@echo off\n"], [""], ["#!/bin/bash\n"]]
+
+    @pytest.mark.parametrize("action", ["parameters", "search", "reload"])
+    def test_what_was_written_stays(self, cast, sign_in, form, action):
+        typed = {**form, "type": "RunBatScript", "content": "#!/bin/bash\necho mine"}
+        page = sign_in(cast.bob).post("/run/", {**typed, "action": action}).content.decode()
+        assert shown_fields(page)["content"] == ["#!/bin/bash\necho mine"]
+
+    def test_in_the_library_too(self, cast, sign_in):
+        client = sign_in(cast.bob)
+        page = client.get("/commands/new/").content.decode()
+        sent = {
+            **shown_fields(page, "command-form"), "type": "RunBatScript", "action": "parameters"
+        }  # fmt: skip
+        page = client.post("/commands/new/", sent).content.decode()
+        assert shown_fields(page, "command-form")["content"] == ["@echo off\n"]
+
+    @pytest.mark.parametrize("content", ["@echo off", "@ECHO OFF\r\n\r\n", "#!/bin/sh", ""])
+    def test_a_beginning_alone_is_no_command(self, cast, sign_in, form, content):
+        page = sign_in(cast.bob).post("/run/", {**form, "type": "RunBatScript", "content": content})
+        assert page.status_code == 422
+        assert "Enter a command." in page.content.decode()
+
+    def test_the_type_used_last_is_proposed(self, cast, sign_in, save, form):
+        bob, alice = sign_in(cast.bob), sign_in(cast.alice)
+        save(type="RunBatScript", content="dir")
+        for address, form_id in (("/run/", "run-form"), ("/commands/new/", "command-form")):
+            fields = shown_fields(bob.get(address).content.decode(), form_id)
+            assert (fields["type"], fields["content"]) == (["RunBatScript"], ["@echo off\n"])
+            assert shown_fields(alice.get(address).content.decode(), form_id)["type"] == [
+                "RunShellScript"
+            ]
+        assert bob.post("/run/", form).status_code == 303
+        assert shown_fields(bob.get("/run/").content.decode())["type"] == ["RunShellScript"]
