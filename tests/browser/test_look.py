@@ -104,6 +104,14 @@ def test_no_sideways_scroll_on_a_phone(visit, tasks, who, state, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_what_is_said_of_a_run_stands_on_one_line(visit, tasks):
+    page = visit(viewport={"width": 1280, "height": 900})
+    open_task(page, "failed", tasks)
+    box = page.locator("#panel-state").bounding_box()
+    assert box
+    assert box["height"] < 30
+
+
 def test_the_first_load_is_small_and_all_ours(visit, console):
     page = visit()
     bodies: dict[str, bytes] = {}

@@ -501,3 +501,14 @@ def test_create_says_that_a_pasted_list_was_not_added(opened):
     search(page, "web")
     page.get_by_role("button", name="Create task").click()
     page.wait_for_url("**/tasks/t-*/")
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 1200, 1100, 800, 390, 320])
+def test_nothing_runs_out_of_its_place_at_any_width(opened, width):
+    page = opened(viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for places in ("#rows", "#id_type", ".selbar", ".tools", ".quotas", ".go"):
+        over = page.locator(places).evaluate_all(
+            "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        )
+        assert max(over) <= 0, places
