@@ -29,20 +29,9 @@
     if ("hide" in target.dataset) mask(target.closest(".param"));
   });
 
-  const form = document.querySelector("form[data-draft]");
-  if (!form) return;
-  const draft = () => import(form.dataset.draft);
-  if (history.state?.typed || Object.keys(sessionStorage).some((key) => /^draft /.test(key))) {
-    draft();
-  } else {
-    $("command-card")?.addEventListener("input", () => {
-      form.dataset.typed = "yes";
-      draft();
-    }, { once: true });
-  }
-
   const content = $("id_content");
   if (!content) return;
+  const { form } = content;
 
   // as commands.rules.grammar.scan
   const editor = $("editor");
@@ -288,18 +277,12 @@
 
   about.addEventListener("input", counted);
 
-  // In the library all is text that somebody may miss; a task's form goes to be sent at once.
-  const state = () => (form.id === "run-form" ? content.value
-    : String(new URLSearchParams(new FormData(form))));
-  let safe; // what came or went, or what a draft has
-
   function look() {
     if (scan(content.value).any) may = false; // whoever wrote these has decided already
     paint();
     sync(true);
     for (const row of rows.children) mask(row);
     counted();
-    safe = state();
   }
 
   // What a command begins with is another for another type, until somebody writes on.
@@ -307,9 +290,7 @@
     const types = [...form.querySelectorAll("[name=type][data-start]")];
     const bare = content.value.trim();
     if (!types.includes(target) || !types.some((one) => one.dataset.start.trim() === bare)) return;
-    const same = state() === safe;
     content.value = target.dataset.start;
-    if (same) safe = state();
     paint();
     sync();
   });
@@ -317,12 +298,8 @@
   paint();
   editor.classList.add("painted");
   form.addEventListener("refill", look);
-  form.addEventListener("submit", () => (safe = state()));
   addEventListener("pageshow", () => {
     look();
     for (const row of rows.children) mask(row);
-  });
-  addEventListener("beforeunload", (event) => {
-    if (state() !== safe) event.preventDefault();
   });
 })();
