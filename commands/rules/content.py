@@ -60,10 +60,14 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 
 
+def is_beginning(content: str) -> bool:
+    """Whether this is only what a command of some type begins with."""
+    return content.strip() in {template.strip() for template in TEMPLATES.values()}
+
+
 def begun(content: str, kind: CommandType) -> str:
-    """``content``, or what a command of ``kind`` begins with where it is only such a beginning."""
-    untouched = content.strip() in {template.strip() for template in TEMPLATES.values()}
-    return TEMPLATES[kind] if untouched else content
+    """``content``, or what a command of ``kind`` begins with where it is only a beginning."""
+    return TEMPLATES[kind] if is_beginning(content) else content
 
 
 def encoded_size(content: str) -> int:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from commands.models import Command, CommandVersion, Invocation, User
 from commands.models.command import CommandQuerySet
 from commands.rules import limits
-from commands.rules.content import TEMPLATES, CommandType
+from commands.rules.content import TEMPLATES, CommandType, is_beginning
 from commands.rules.schema import looks_secret
 from console.forms import definition, parameters
 from console.forms.run import EXISTING, NEW, RunForm, new_client_token
@@ -100,6 +100,12 @@ def blank(kind: CommandType, *, save: bool) -> QueryDict:
         data[name] = str(RunForm.base_fields[name].initial)
     data["type"], data["content"] = kind.value, TEMPLATES[kind]
     return _as_new(data, save=save)
+
+
+def is_blank(data: QueryDict) -> bool:
+    """Whether these are the fields of a new command that nobody has written yet."""
+    written = data.get("name", "").strip() or not is_beginning(data.get("content", ""))
+    return data.get("source") == NEW and not written
 
 
 def copied(version: CommandVersion, *, save: bool) -> QueryDict:

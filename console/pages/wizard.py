@@ -157,7 +157,7 @@ def _switch(request: HttpRequest, scope: Scope) -> HttpResponse:
     if source == EXISTING and request.POST.get("command") and version is None:
         form.add_error("command", invocations.DELETED)
         return _page(request, scope, form, status=422)
-    return _page(request, scope, form)
+    return _page(request, scope, form, fresh="yes" if filling.is_blank(data) else "")
 
 
 def _form(request: HttpRequest, scope: Scope, data: QueryDict, *, fill: bool = False) -> RunForm:

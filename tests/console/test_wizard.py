@@ -792,3 +792,20 @@ class TestType:
             ]
         assert bob.post("/run/", form).status_code == 303
         assert shown_fields(bob.get("/run/").content.decode())["type"] == ["RunShellScript"]
+
+
+def test_a_draft_may_fill_a_form_that_nobody_has_written(cast, sign_in, form, greet):
+    client = sign_in(cast.bob)
+
+    def fresh(answer):
+        return re.search(r'data-fresh="(\w*)"', answer.content.decode())[1]
+
+    assert fresh(client.get("/run/")) == "yes"
+    saved = client.get(f"/run/?command={greet.uid}")
+    assert (fresh(saved), fresh(client.get(f"/run/?copy={greet.uid}"))) == ("no", "no")
+    back = {**shown_fields(saved.content.decode()), "source": "new", "action": "source"}
+    assert fresh(client.post("/run/", back)) == "yes"
+    for typed in ({"new-name": "Mine"}, {"new-content": "echo mine"}):
+        assert fresh(client.post("/run/", {**back, **typed})) == ""
+    assert fresh(client.post("/run/", {**form, "action": "parameters"})) == ""
+    assert fresh(client.post("/run/", {**form, "name": ""})) == ""
