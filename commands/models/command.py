@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from commands.errors import Invalid
 from commands.models.ids import new_command_uid
 from commands.models.team import Region, Team, User
 from commands.rules import limits
@@ -68,8 +69,25 @@ class Definition(models.Model):
         abstract = True
 
     def schemas(self) -> dict[str, ParameterSchema]:
-        """The schema of every parameter that has one, by key."""
+        """The schema of every parameter that has one, by key.
+
+        Raises Invalid if the rules of today refuse one that was kept before.
+        """
         return {key: ParameterSchema.from_dict(data) for key, data in self.parameters.items()}
+
+    def schemas_as_kept(self) -> dict[str, ParameterSchema]:
+        """The same to be shown and edited, whatever the rules of today say."""
+        return {key: ParameterSchema.as_kept(data) for key, data in self.parameters.items()}
+
+    def refused(self) -> dict[str, str]:
+        """Why schemas that were kept before are refused today, by key: then nothing can run."""
+        found: dict[str, str] = {}
+        for key, data in self.parameters.items():
+            try:
+                ParameterSchema.from_dict(data)
+            except Invalid as error:
+                found[key] = error.message
+        return found
 
 
 class CommandQuerySet(models.QuerySet["Command"]):

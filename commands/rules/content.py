@@ -7,7 +7,9 @@ with the form field and a sentence. Sizes are counted as Cloud Assistant counts 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from commands.errors import Invalid
 from commands.rules import limits
@@ -45,10 +47,27 @@ RUNS_ON = {
 }
 """Which operating system each kind of script needs."""
 
+TEMPLATES: Final[Mapping[CommandType, str]] = {
+    CommandType.SHELL: "#!/bin/bash\n",
+    CommandType.BAT: "@echo off\n",
+    CommandType.POWERSHELL: "",
+}
+"""What a new command of each type begins with; alone it is no command yet."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_INTERPRETER_ALONE = re.compile(r"\s*#![^\n]*\s*")
+_NOTHING = re.compile(r"\s*(#![^\n]*|@echo off)?\s*", re.IGNORECASE)
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
+
+
+def is_beginning(content: str) -> bool:
+    """Whether this is only what a command of some type begins with."""
+    return content.strip() in {template.strip() for template in TEMPLATES.values()}
+
+
+def begun(content: str, kind: CommandType) -> str:
+    """``content``, or what a command of ``kind`` begins with where it is only a beginning."""
+    return TEMPLATES[kind] if is_beginning(content) else content
 
 
 def encoded_size(content: str) -> int:
@@ -68,7 +87,7 @@ def check_content(content: str) -> str:
     """The script as it is kept: line ends are LF, it is not empty and not too long."""
     _refuse_undecodable(content, field="content", what="Command")
     text = content.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip() or _INTERPRETER_ALONE.fullmatch(text):
+    if _NOTHING.fullmatch(text):
         raise Invalid("Enter a command.", field="content", code="MissingParameter")
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -48,6 +49,19 @@ class ParameterSchema:
                 error.message, field=field, code="InvalidParameter.ParameterDefinitions"
             ) from None
         return schema
+
+    @classmethod
+    def as_kept(cls, data: object) -> ParameterSchema:
+        """What was kept, to show and edit it: today's rules are not asked.
+
+        What has no place here, because another release wrote it, is left out.
+        """
+        members: dict[str, Any] = {}
+        for name, value in data.items() if isinstance(data, Mapping) else ():
+            if name in _USUAL:
+                with suppress(Invalid):
+                    members[name] = _member(name, value)
+        return cls(**members)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; members that are as usual are left out."""

@@ -105,7 +105,7 @@ def check(command: CommandInput, problems: Problems) -> Checked:
 
 
 def of_version(command: Command, version: CommandVersion) -> CommandInput:
-    """What a person would have to type to get this version again."""
+    """What a person would have to type to get this version again; not checked."""
     return CommandInput(
         name=version.name,
         type=command.type,
@@ -114,7 +114,7 @@ def of_version(command: Command, version: CommandVersion) -> CommandInput:
         timeout=version.timeout,
         description=version.description,
         use_params=version.use_params,
-        parameters=version.schemas(),
+        parameters=version.schemas_as_kept(),
         launcher=version.launcher,
         run_as=version.run_as,
         termination=version.termination,

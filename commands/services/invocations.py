@@ -274,6 +274,7 @@ def _plan_saved(
     complete: bool = True,
 ) -> _Plan:
     version = _latest(team, region, command)
+    _refuse_old_rules(version)
     problems = Problems()
     checked = definitions.check(_changed(version, command), problems)
     script = _script(checked, values, problems)
@@ -302,6 +303,16 @@ def _latest(team: Team, region: Region, command: SavedInput) -> CommandVersion:
             "now. Check it and create again."
         )
     return version
+
+
+def _refuse_old_rules(version: CommandVersion) -> None:
+    for key, why in version.refused().items():
+        raise Invalid(
+            f"What {version.name} says of its parameter {key} is no longer allowed: {why} Edit "
+            "the command, then run it.",
+            field="command",
+            code="InvalidParameter.ParameterDefinitions",
+        )
 
 
 def _changed(version: CommandVersion, command: SavedInput) -> CommandInput:

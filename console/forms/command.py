@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from commands.models import Command, CommandVersion
 from commands.rules import limits
+from commands.rules.content import TEMPLATES, CommandType
 from console.forms.definition import DefinitionForm, fields_of
 from console.forms.fields import TextField
 
@@ -22,6 +23,11 @@ class CommandForm(DefinitionForm):
         """The number of the version that is to be replaced; 0 for nonsense, which none has."""
         number = self.cleaned_data["over"] or self.cleaned_data["based_on"]
         return int(number) if number.isdecimal() and number.isascii() and len(number) < 10 else 0
+
+
+def blank(kind: CommandType) -> CommandForm:
+    """The form of a new command that nobody has written yet."""
+    return CommandForm(initial={"type": kind.value, "content": TEMPLATES[kind]})
 
 
 def to_edit(command: Command, version: CommandVersion) -> CommandForm:

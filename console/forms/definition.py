@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy
 
 from commands.errors import Invalid, InvalidFields
 from commands.models import Command, CommandVersion
 from commands.models.command import TerminationChoice
 from commands.rules import limits
-from commands.rules.content import CommandType, Termination
+from commands.rules.content import TEMPLATES, CommandType, Termination, begun
 from commands.rules.grammar import NAME, PLACEHOLDER, WHITE_SPACE, Builtin, Scan, scan
 from commands.rules.schema import SENSITIVE_NAME, ParameterSchema
 from commands.services.definitions import CommandInput
@@ -28,6 +29,9 @@ from console.forms.parameters import ParameterRow
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
+ROWS = 5 * limits.PARAMETERS
+"""Most parameters that a page has a row for. Those beyond what a command can have are there while
+it is told that it has too many, so that no value is lost."""
 LOST = gettext_lazy("The hidden value is no longer kept. Type it again.")
 
 
@@ -39,7 +43,7 @@ class DefinitionForm(forms.Form):
 
     name = TextField()
     type = TextField(initial=CommandType.SHELL.value)
-    content = TextField(widget=forms.Textarea, initial="#!/bin/bash\n")
+    content = TextField(widget=forms.Textarea, initial=TEMPLATES[CommandType.SHELL])
     use_params = SwitchField()
     description = TextField()
     workdir = TextField()
@@ -90,9 +94,11 @@ class DefinitionForm(forms.Form):
 
     def parameters(self) -> list[ParameterRow]:
         """The parameters of the command as it stands in the form, with what was typed."""
+        typed, errors = self._typed(), self._row_errors()
         return [
-            parameters.typed_row(parameter, self._typed(), self.kept, self._row_errors())
-            for parameter in self._scan().parameters[: limits.PARAMETERS]
+            parameters.typed_row(parameter, typed, self.kept, errors)
+            for place, parameter in enumerate(self._scan().parameters[:ROWS])
+            if place < limits.PARAMETERS or parameters.VALUE + parameter.key in typed
         ]
 
     def builtins(self) -> list[str]:
@@ -143,7 +149,7 @@ def fields_of(command: Command, version: CommandVersion) -> dict[str, str]:
         "launcher": version.launcher,
         "termination": version.termination,
         "tags": "\n".join(f"{key}={value}" for key, value in version.tags.items()),
-        **parameters.fields_of(version.schemas()),
+        **parameters.fields_of(version.schemas_as_kept()),
     }
     switches = {"use_params": version.use_params, "runners_may_type": version.runners_may_type}
     return fields | {name: "on" for name, is_on in switches.items() if is_on}
@@ -173,10 +179,22 @@ def page_context(form: DefinitionForm) -> dict[str, Any]:
     }
 
 
+def with_beginning(data: QueryDict) -> QueryDict:
+    """What was sent; where nothing was written yet, with what its type begins with."""
+    found = data.copy()
+    kind = str(data.get("type", ""))
+    if kind in set(CommandType):
+        found["content"] = begun(str(data.get("content", "")), CommandType(kind))
+    return found
+
+
 _TYPES = [
-    (CommandType.SHELL.value, "Shell", "Linux"),
-    (CommandType.BAT.value, "Bat", "Windows"),
-    (CommandType.POWERSHELL.value, "PowerShell", "Windows"),
+    (kind.value, word, system, TEMPLATES[kind])
+    for kind, word, system in (
+        (CommandType.SHELL, "Shell", "Linux"),
+        (CommandType.BAT, "Bat", "Windows"),
+        (CommandType.POWERSHELL, "PowerShell", "Windows"),
+    )
 ]
 
 

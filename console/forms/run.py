@@ -12,6 +12,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from commands.models import CommandVersion
+from commands.rules import limits
 from commands.rules.grammar import Scan, scan
 from commands.services.invocations import SavedInput, Values
 from console.forms import parameters
@@ -34,6 +35,7 @@ class RunForm(DefinitionForm):
     version = TextField()
     save = SwitchField()
     instances = IdsField()
+    paste = TextField()
     client_token = TextField(widget=forms.HiddenInput)
 
     def __init__(
@@ -98,9 +100,10 @@ class RunForm(DefinitionForm):
         """The values of the parameters.
 
         With a new command an empty field stands for its default; with a saved one the field
-        began with the default, so who emptied it means the empty value.
+        began with the default, so who emptied it means the empty value. If there are too many
+        parameters, the command is what is wrong, not the values.
         """
-        rows = self.parameters()
+        rows = self.parameters()[: limits.PARAMETERS]
         given = {row.key: row.value for row in rows if row.value or row.fixed}
         return Values(given, [row.key for row in rows if row.hidden])
 
@@ -110,7 +113,7 @@ class RunForm(DefinitionForm):
             return super().parameters()
         if self.saved is None:
             return []
-        schemas = self.saved.schemas()
+        schemas = self.saved.schemas_as_kept()
         return [
             parameters.saved_row(
                 parameter,

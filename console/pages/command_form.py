@@ -22,8 +22,8 @@ from commands.services import library as service
 from console import errors, kept, resolve
 from console.forms import command as forms
 from console.forms.command import CommandForm
-from console.forms.definition import page_context
-from console.pages import library
+from console.forms.definition import page_context, with_beginning
+from console.pages import filling, library
 from console.pages.answers import SeeOther
 from console.pages.commands import usage
 from console.resolve import Scope
@@ -37,12 +37,14 @@ def new(request: HttpRequest) -> HttpResponse:
     left = not resolve.adopt_scope(request, request.POST.get("scope", ""))
     scope = _managed_scope(request)
     if request.method != "POST":
-        return _new_page(request, scope, _left(request) or _blank(request))
+        form = _left(request)
+        return _new_page(request, scope, form or _blank(request, scope), fresh=form is None)
     form = CommandForm(request.POST)
     if left:
         form.add_error(None, _("You are no longer in the team that this form was made for."))
         return _new_page(request, scope, form, status=409)
     if request.POST.get("action") == "parameters":
+        form = CommandForm(with_beginning(request.POST))
         return _new_page(request, scope, _unchecked(form))
     if form.is_valid():
         try:
@@ -69,8 +71,10 @@ def edit(request: HttpRequest, uid: str) -> HttpResponse:
     command = resolve.managed_command(request, uid)
     if request.method != "POST":
         newest = resolve.command_version(command, str(command.latest))
-        form = _left(request) or forms.to_edit(command, newest)
-        return _edit_page(request, command, form)
+        form = _left(request)
+        shown = form or forms.to_edit(command, newest)
+        refused = newest.refused()
+        return _edit_page(request, command, shown, fresh=form is None, refused=refused)
     form = CommandForm(request.POST)
     if request.POST.get("action") == "parameters":
         return _edit_page(request, command, _unchecked(form))
@@ -117,9 +121,9 @@ def _left(request: HttpRequest) -> CommandForm | None:
     return _unchecked(CommandForm(body))
 
 
-def _blank(request: HttpRequest) -> CommandForm:
+def _blank(request: HttpRequest, scope: Scope) -> CommandForm:
     if not (uid := request.GET.get("from")):
-        return CommandForm()
+        return forms.blank(filling.last_type(scope, resolve.person(request)))
     command = resolve.command(request, uid)
     version = resolve.command_version(command, str(command.latest))
     return forms.to_clone(command, version, _(" (copy)"))
@@ -162,23 +166,45 @@ def _conflict(
     }
 
 
-def _context(request: HttpRequest, form: CommandForm) -> dict[str, Any]:
-    return {**page_context(form), "owner": kept.owner_mark(resolve.person(request))}
+def _context(request: HttpRequest, form: CommandForm, *, fresh: bool) -> dict[str, Any]:
+    """What the page takes; ``fresh`` says that a draft of the same may take the form's place."""
+    return {
+        **page_context(form),
+        "owner": kept.owner_mark(resolve.person(request)),
+        "fresh": "yes" if fresh else "",
+    }
 
 
 def _new_page(
-    request: HttpRequest, scope: Scope, form: CommandForm, *, status: int = 200
+    request: HttpRequest,
+    scope: Scope,
+    form: CommandForm,
+    *,
+    status: int = 200,
+    fresh: bool = False,
 ) -> HttpResponse:
-    context = {**_context(request, form), "usage": usage(scope), "cancel": reverse("commands")}
+    context = {
+        **_context(request, form, fresh=fresh),
+        "usage": usage(scope),
+        "cancel": reverse("commands"),
+        "draft": f"new {request.GET.get('from', '')}",
+    }
     return render(request, "commands/form.html", context, status=status)
 
 
 def _edit_page(
-    request: HttpRequest, command: Command, form: CommandForm, *, status: int = 200, **more: Any
+    request: HttpRequest,
+    command: Command,
+    form: CommandForm,
+    *,
+    status: int = 200,
+    fresh: bool = False,
+    **more: Any,
 ) -> HttpResponse:
     context = {
-        **_context(request, form),
+        **_context(request, form, fresh=fresh),
         "command": command,
+        "draft": command.uid,
         "fixed_type": command.get_type_display(),
         "cancel": reverse("command", args=[command.uid]),
         **more,

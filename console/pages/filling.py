@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from commands.models import Command, CommandVersion, Invocation, User
 from commands.models.command import CommandQuerySet
 from commands.rules import limits
+from commands.rules.content import TEMPLATES, CommandType, is_beginning
 from commands.rules.schema import looks_secret
 from console.forms import definition, parameters
 from console.forms.run import EXISTING, NEW, RunForm, new_client_token
@@ -78,12 +79,33 @@ def last_values(user: User, version: CommandVersion | None) -> dict[str, str]:
     return {key: value for key, value in values.items() if key not in found.hidden}
 
 
-def blank(*, save: bool) -> QueryDict:
+def last_type(scope: Scope, user: User) -> CommandType:
+    """The type of what ``user`` ran or wrote last here; Shell for somebody new."""
+    here = {"team": scope.team, "region": scope.region}
+    tasks = Invocation.objects.filter(created_by=user, **here).order_by("-pk")
+    versions = CommandVersion.objects.filter(
+        created_by=user, **{f"command__{name}": value for name, value in here.items()}
+    ).order_by("-pk")
+    found = [
+        *tasks.values_list("created_at", "type")[:1],
+        *versions.values_list("created_at", "command__type")[:1],
+    ]
+    return CommandType(max(found)[1]) if found else CommandType.SHELL
+
+
+def blank(kind: CommandType, *, save: bool) -> QueryDict:
     """The fields of a new command that nobody has written yet."""
     data = QueryDict(mutable=True)
-    for name in ("type", "content", "timeout", "termination"):
+    for name in ("timeout", "termination"):
         data[name] = str(RunForm.base_fields[name].initial)
+    data["type"], data["content"] = kind.value, TEMPLATES[kind]
     return _as_new(data, save=save)
+
+
+def is_blank(data: QueryDict) -> bool:
+    """Whether these are the fields of a new command that nobody has written yet."""
+    written = data.get("name", "").strip() or not is_beginning(data.get("content", ""))
+    return data.get("source") == NEW and not written
 
 
 def copied(version: CommandVersion, *, save: bool) -> QueryDict:

@@ -116,7 +116,7 @@ def parameters_of(version: CommandVersion) -> tuple[Parameter, ...]:
 
 def parameter_views(version: CommandVersion) -> list[ParameterView]:
     """The same with what is said of each."""
-    schemas = version.schemas()
+    schemas = version.schemas_as_kept()
     return [
         ParameterView(parameter, schema, _insertion(schema))
         for parameter in parameters_of(version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from console.templatetags.console_ui import grouped
 NAMED = 5
 """Most names in a part of the sentence; the others are counted."""
 NAME_CHARS = 40
+DIGEST_CHARS = 16
 
 
 @dataclass(slots=True)
@@ -54,6 +56,27 @@ def read(inventory: InstanceQuerySet, text: str) -> Pasted:
             (pasted.several if meant else pasted.missing).append(word)
     pasted.found = list(found.values())
     return pasted
+
+
+def digest(text: str) -> str:
+    """What stands in a page for a list that was added: lists may be long. "" for no list."""
+    entries = repr(pasted_entries(text)).encode()
+    return hashlib.sha256(entries).hexdigest()[:DIGEST_CHARS] if entries != b"[]" else ""
+
+
+def waiting(pasted: Pasted, chosen: Collection[str]) -> str:
+    """A sentence if entries of a list that was not added are not selected either, else ""."""
+    number = pasted.entries
+    if number <= PASTED_ENTRIES:
+        left = sum(one.uid not in chosen for one in pasted.found)
+        number = left + len(pasted.several) + len(pasted.missing)
+    if not number:
+        return ""
+    return ngettext(
+        "%(n)s pasted name hasn't been added. Add it or clear the list.",
+        "%(n)s pasted names haven't been added. Add them or clear the list.",
+        number,
+    ) % {"n": grouped(number)}
 
 
 def _by_what_it_is_called(inventory: InstanceQuerySet) -> dict[str, dict[int, Instance]]:

@@ -70,7 +70,8 @@ class Picker:
     ``total`` is the size of the inventory; ``fit`` is how many of all that match can be chosen,
     and ``left`` how many of them are not yet. ``selected`` counts the selection, of which
     ``unfit`` can't run the command, ``gone`` more are no longer there, and ``elsewhere`` (as
-    instance and whether it fits) are not on this page.
+    instance and whether it fits) are not on this page. ``added`` is the digest of the pasted list
+    that was added last.
     """
 
     filters: Filters
@@ -89,6 +90,7 @@ class Picker:
     tags: list[str]
     told: str
     paste: str
+    added: str
     os_choices: list[tuple[str, str]]
     connection_choices: list[tuple[str, str]]
 
@@ -150,6 +152,7 @@ def picker(
         tags=_tags(inventory, filters),
         told=_told(inventory, data, kind, chosen),
         paste=str(data.get("paste", "")),
+        added=_added(data),
         os_choices=Instance.Os.choices,
         connection_choices=[(str(key), str(word)) for key, word in ConnectionState.choices],
     )
@@ -253,6 +256,20 @@ def _with_more(scope: Scope, action: str, data: QueryDict, kind: CommandType) ->
         uids = list(eligibility.fitting(matching, kind).values_list("uid", flat=True))
     news = [uid for uid in uids if uid not in set(chosen)]
     return chosen + news[: max(0, _limit(scope) - len(chosen))]
+
+
+def waiting(scope: Scope, data: Data, selected: Sequence[str]) -> str:
+    """A sentence if a list was pasted and never added, else ""."""
+    text = str(data.get("paste", ""))
+    if pasted.digest(text) in {"", data.get("added", "")}:
+        return ""
+    return pasted.waiting(pasted.read(_inventory(scope), text), set(selected))
+
+
+def _added(data: Data) -> str:
+    if data.get("action") == "add":
+        return pasted.digest(str(data.get("paste", "")))
+    return str(data.get("added", ""))[: pasted.DIGEST_CHARS]
 
 
 def _told(

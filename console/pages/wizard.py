@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -18,7 +18,8 @@ from commands import access
 from commands.access import Permission
 from commands.errors import CommandConsoleError, Conflict, Invalid, InvalidFields
 from commands.models import CommandVersion
-from commands.rules.content import CommandType
+from commands.rules.content import CommandType, check_name
+from commands.rules.problems import Problems
 from commands.rules.quotas import Quota, exceeded
 from commands.services import invocations, library, quotas
 from commands.services.definitions import CommandInput
@@ -29,6 +30,7 @@ from console.forms.parameters import ParameterRow
 from console.forms.run import EXISTING, NEW, RunForm, new_client_token
 from console.pages import filling, picker
 from console.resolve import Scope
+from console.templatetags.console_ui import clock
 
 LISTED = 200
 """Saved commands that the plain list offers; the library finds the others."""
@@ -49,13 +51,15 @@ def run(request: HttpRequest) -> HttpResponse:
     action = picker.pressed(request.POST)
     if filling.out_of_step(request.POST) or action in {"source", "load"}:
         return _switch(request, scope)
-    form = _form(request, scope, request.POST)
+    looks = action == "parameters" or picker.knows(action)
+    sent = definition.with_beginning(request.POST) if looks else request.POST
+    form = _form(request, scope, sent)
     if left:
         return _page(request, scope, _moved(form), status=409)
     if action == "parameters":
         return _page(request, scope, _unchecked(form))
     if picker.knows(action):
-        data = picker.apply(scope, action, request.POST, _kind(form), timezone.now())
+        data = picker.apply(scope, action, sent, _kind(form), timezone.now())
         return _page(request, scope, _unchecked(_form(request, scope, data)))
     doing = {"preview": _preview, "save": _save}.get(action, _create)
     return _attempt(request, scope, form, doing)
@@ -114,13 +118,15 @@ def _begin(request: HttpRequest, scope: Scope) -> HttpResponse:
     writes = resolve.may_create(request, scope)
     wanted = request.GET.get("copy") or request.GET.get("command")
     version = _saved(request, scope, wanted) if wanted else None
+    blank = filling.blank(filling.last_type(scope, resolve.person(request)), save=save)
     if version and writes and "copy" in request.GET:
         data = filling.copied(version, save=save)
     elif version or not writes:
-        data = filling.switched(filling.blank(save=save), EXISTING, version)
+        data = filling.switched(blank, EXISTING, version)
     else:
-        data = filling.blank(save=save)
-    return _page(request, scope, _unchecked(_form(request, scope, data, fill=True)))
+        data = blank
+    form = _unchecked(_form(request, scope, data, fill=True))
+    return _page(request, scope, form, fresh="no" if wanted else "yes")
 
 
 def _saved(request: HttpRequest, scope: Scope, uid: str) -> CommandVersion | None:
@@ -151,7 +157,7 @@ def _switch(request: HttpRequest, scope: Scope) -> HttpResponse:
     if source == EXISTING and request.POST.get("command") and version is None:
         form.add_error("command", invocations.DELETED)
         return _page(request, scope, form, status=422)
-    return _page(request, scope, form)
+    return _page(request, scope, form, fresh="yes" if filling.is_blank(data) else "")
 
 
 def _form(request: HttpRequest, scope: Scope, data: QueryDict, *, fill: bool = False) -> RunForm:
@@ -201,7 +207,10 @@ def _attempt(
 
 
 def _create(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
+    if waiting := picker.waiting(scope, form.sent, form.selected()):
+        _refuse(request, scope, form, waiting)
     what = _what(form)
+    now = timezone.now()
     make: Any = (
         invocations.invoke_command if isinstance(what, SavedInput) else invocations.run_command
     )
@@ -214,9 +223,12 @@ def _create(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
         values=form.values(),
         instance_uids=form.selected(),
         client_token=form.cleaned_data["client_token"],
-        now=timezone.now(),
+        now=now,
         **more,
     )
+    if invocation.created_at != now:
+        at = {"time": clock(invocation.created_at)}
+        messages.info(request, _("This task was already created at %(time)s.") % at)
     return _see_other(reverse("task", args=[invocation.uid]))
 
 
@@ -232,8 +244,20 @@ def _save(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
     return _see_other(reverse("command", args=[command.uid]))
 
 
-def _preview(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
-    found = invocations.preview(
+def _refuse(request: HttpRequest, scope: Scope, form: RunForm, waiting: str) -> NoReturn:
+    """Raise InvalidFields: a pasted list is ``waiting``. Whatever else is wrong is said too."""
+    none: list[Preview] = []
+    problems = Problems()
+    problems.add("paste", waiting)
+    if not form.existing:
+        problems.collect(lambda: check_name(form.cleaned_data["name"]), "")
+    problems.collect(lambda: _previews(request, scope, form), none)
+    problems.raise_any()
+    raise AssertionError(waiting)
+
+
+def _previews(request: HttpRequest, scope: Scope, form: RunForm) -> list[Preview]:
+    return invocations.preview(
         actor=resolve.person(request),
         team=scope.team,
         region=scope.region,
@@ -242,6 +266,10 @@ def _preview(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
         instance_uids=form.selected(),
         mark=_("‹assigned at creation›"),
     )
+
+
+def _preview(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
+    found = _previews(request, scope, form)
     wanted = request.POST.get("preview-instance", "")
     shown = next((one for one in found if one.instance and one.instance.uid == wanted), found[0])
     return _page(request, scope, form, previews=found, preview=shown)
@@ -300,7 +328,12 @@ def _page(
     status: int = 200,
     previews: list[Preview] | None = None,
     preview: Preview | None = None,
+    fresh: str = "",
 ) -> HttpResponse:
+    """The page with the form; ``fresh`` is whether a draft may take its place: ``yes`` or ``no``.
+
+    It is empty where the form is itself what was typed.
+    """
     now = timezone.now()
     tasks = _usage(scope, Quota.TASKS_PER_DAY)
     if request.method == "POST":
@@ -320,6 +353,7 @@ def _page(
         "tasks_full": exceeded(tasks).message if tasks.full else "",
         "previews": previews,
         "preview": preview,
+        "fresh": fresh,
         **_library(request, scope, form),
     }
     return render(request, "run/wizard.html", context, status=status)

@@ -1,13 +1,13 @@
-// What is typed stays in this tab: at the page's entry in the history, for Back, and a new command
-// also as a draft for a fresh form, until it was created. Hidden values are never kept.
+// What is typed stays in this tab: at the page's entry in the history, for Back, and what is written
+// also as a draft for a fresh form, until it was created or saved. Hidden values are never kept.
 // A module, loaded once there is something to keep or to give back.
 "use strict";
 (() => {
-  const form = document.getElementById("run-form");
+  const form = document.querySelector("form[data-draft]");
   const says = document.getElementById("draft");
   const card = document.getElementById("command-card");
   const { name, content, command } = form.elements;
-  const KEY = `draft ${form.dataset.user} ${form.dataset.scope}`;
+  const KEY = `draft ${form.dataset.key}`;
   const clock = new Intl.DateTimeFormat(document.documentElement.lang,
     { timeStyle: "medium", hourCycle: "h23" });
   const say = (text, at) => (says.textContent = text.replace("{time}", clock.format(at)));
@@ -77,7 +77,7 @@
     const entries = window.navigation?.entries() ?? [];
     const place = entries.findIndex((entry) => entry.key === sent);
     const next = sent === "sent" ? document.referrer : place >= 0 && entries[place + 1]?.url;
-    return next && /^\/(tasks|commands)\/./.test(new URL(next).pathname);
+    return next && /^\/(tasks|commands)\/(?!new\/)[^/]+\/$/.test(new URL(next).pathname);
   }
 
   function offer(draft) {
@@ -114,11 +114,10 @@
     // a link to this very page keeps the entry's state, yet asks for a fresh form
     const again = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
     if (again && typed?.of === of) return refill(typed.fields);
-    if (!draft || !content || location.search) return;
-    const fresh = !name.defaultValue && /^(#!.*)?\s*$/.test(content.defaultValue)
-      && !document.getElementById("errors");
-    if (fresh) offer(draft);
-    else write({ ...draft, sent: undefined }); // it came back: nothing was created
+    if (!draft || !content) return;
+    const { fresh } = form.dataset; // "no" where a link asks for something else
+    if (fresh === "yes") offer(draft);
+    else if (!fresh) write({ ...draft, sent: undefined }); // it came back: nothing was created
   }
 
   addEventListener("pageshow", ({ persisted }) => persisted && settle());

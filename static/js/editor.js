@@ -277,26 +277,29 @@
 
   about.addEventListener("input", counted);
 
-  let safe; // the text that came or went, or that a draft has
-
   function look() {
     if (scan(content.value).any) may = false; // whoever wrote these has decided already
-    safe = content.value;
     paint();
     sync(true);
     for (const row of rows.children) mask(row);
     counted();
   }
 
+  // What a command begins with is another for another type, until somebody writes on.
+  form.addEventListener("change", ({ target }) => {
+    const types = [...form.querySelectorAll("[name=type][data-start]")];
+    const bare = content.value.trim();
+    if (!types.includes(target) || !types.some((one) => one.dataset.start.trim() === bare)) return;
+    content.value = target.dataset.start;
+    paint();
+    sync();
+  });
+
   paint();
   editor.classList.add("painted");
   form.addEventListener("refill", look);
-  form.addEventListener("submit", () => (safe = content.value));
   addEventListener("pageshow", () => {
     look();
     for (const row of rows.children) mask(row);
-  });
-  addEventListener("beforeunload", (event) => {
-    if (content.value !== safe) event.preventDefault();
   });
 })();

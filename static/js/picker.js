@@ -131,6 +131,13 @@
     tags();
   }
 
+  // The list was wrong as it was; the server looks again.
+  function settle() {
+    const wrong = $("#e-paste");
+    if (wrong) wrong.hidden = true;
+    $("#id_paste").removeAttribute("aria-invalid");
+  }
+
   function tags() {
     const number = $("[data-tags]");
     if (number) number.textContent = $$("[name=tag]:checked").length || "";
@@ -149,6 +156,9 @@
     ($("#pick-all") ?? $("#rows")).focus();
     if (action === "clear") $("[name=shown]").checked = false;
     if (action !== "remove-unfit") $("[value=search]").click();
+  });
+  picker.addEventListener("input", ({ target }) => {
+    if (target.id === "id_paste") settle();
   });
   picker.addEventListener("keydown", (event) => {
     if (event.target.id === "id_q" && event.key === "Enter") {
@@ -205,6 +215,7 @@
   picker.addEventListener("htmx:afterSwap", () => {
     lost.hidden = true;
     if (/^(add|select-matching)$/.test(asked.value)) take();
+    if (asked.value === "add") settle();
     learn();
     show();
     if (document.activeElement === document.body && !asked.isConnected) $("#rows").focus();

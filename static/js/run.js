@@ -9,7 +9,7 @@
   ($("errors") ?? $("preview"))?.focus();
   if (!form) return;
 
-  const { name, content, workdir, timeout, save } = form.elements;
+  const { name, content, workdir, timeout, save, client_token } = form.elements;
   const asked = form.elements.timeout_asked;
 
   function review(id, main, ...small) {
@@ -158,6 +158,15 @@
   const again = { source: "[name=source]:checked", command: "#id_command" }[chose];
   if (again && !$("errors")) addEventListener("load", () => form.querySelector(again)?.focus());
 
+  // After Back the form is the one that was sent: creating again must not make a second task.
+  function sameRequest() {
+    const again = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
+    const { token, ...state } = history.state ?? {};
+    if (!token) return;
+    if (again) client_token.value = token;
+    else history.replaceState(state, "");
+  }
+
   const create = $("create");
   const late = form.querySelector(".late");
   const word = create.firstElementChild;
@@ -180,6 +189,7 @@
     if (token) form.elements.csrfmiddlewaretoken.value = token[1];
     const creates = event.submitter?.name !== "action";
     pressed = creates ? create : event.submitter;
+    if (creates) history.replaceState({ ...history.state, token: client_token.value }, "");
     pressed.setAttribute("aria-disabled", "true");
     late.textContent = "";
     if (creates) word.textContent = create.dataset.busy;
@@ -196,16 +206,7 @@
   });
   if (/Mac|iP/.test(navigator.platform)) create.querySelector("kbd").textContent = "⌘ ↵";
 
-  const draft = () => import(form.dataset.draft);
-  if (history.state?.typed || Object.keys(sessionStorage).some((key) => /^draft /.test(key))) {
-    draft();
-  } else {
-    $("command-card").addEventListener("input", () => {
-      form.dataset.typed = "yes";
-      draft();
-    }, { once: true });
-  }
-
+  sameRequest();
   all();
   addEventListener("pageshow", () => {
     ready();

@@ -61,6 +61,59 @@ def test_back_brings_everything_again(visit):
     assert_all_there(page)
 
 
+ALREADY = re.compile(r"This task was already created at \d\d:\d\d:\d\d\.")
+
+
+def test_creating_again_after_back_leads_to_the_task_that_is_there(visit):
+    page = visit()
+    page.goto("/run/")
+    fill(page)
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    task = page.url
+    expect(page.get_by_text(ALREADY)).to_have_count(0)
+    page.go_back()
+    page.wait_for_url("**/run/")
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    assert page.url == task
+    expect(page.get_by_text(ALREADY)).to_be_visible()
+    page.go_back()
+    page.wait_for_url("**/run/")
+    page.fill("[name=workdir]", "/var")
+    send(page)
+    changed = "You changed the form after it was sent. Check it and create again."
+    expect(page.locator("#errors")).to_contain_text(changed)
+    expect(page.locator("[name=workdir]")).to_have_value("/var")
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    assert page.url != task
+    expect(page.get_by_text(ALREADY)).to_have_count(0)
+
+
+def test_creating_a_saved_command_again_after_back_makes_no_second_task(visit):
+    page = visit()
+    fill(page, name="Twice")
+    page.get_by_role("button", name="Save without running").click()
+    page.wait_for_url("**/commands/c-*/")
+    page.get_by_role("link", name="Run", exact=True).click()
+    page.get_by_role("checkbox", name="demo-1", exact=True).check()
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    task = page.url
+    page.go_back()
+    page.wait_for_url("**/run/?command=*")
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    assert page.url == task
+    expect(page.get_by_text(ALREADY)).to_be_visible()
+    page.goto("/run/")
+    fill(page, name="Another")
+    send(page)
+    page.wait_for_url("**/tasks/t-*/")
+    expect(page.get_by_text(ALREADY)).to_have_count(0)
+
+
 def test_back_from_a_page_with_errors_and_back_to_it(visit):
     page = visit()
     fill(page, workdir="tmp")

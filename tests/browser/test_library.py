@@ -276,3 +276,81 @@ def test_a_copy_keeps_what_is_said_of_parameters(visit, fresh):
     page.get_by_role("button", name="Save command", exact=True).click()
     expect(page.get_by_text("Saved Archive logs (copy).")).to_be_visible()
     expect(page.get_by_role("cell", name="target")).to_be_visible()
+
+
+def kept(page: Page) -> None:
+    expect(page.locator("#draft")).to_contain_text("Draft kept")
+
+
+@pytest.mark.parametrize("way", ["new", "edit"])
+def test_what_is_written_for_the_library_is_kept_as_a_draft(visit, fresh, way):
+    user, uid = fresh
+    address = {"new": "/commands/new/", "edit": f"/commands/{uid}/edit/"}[way]
+    page = visit(username=user)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(address)
+    expect(page.locator("#draft")).to_be_empty()
+    before = page.input_value("[name=description]")
+    page.fill("[name=name]", "Half written")
+    page.fill("[name=description]", "For later")
+    kept(page)
+    page.goto("/commands/")
+    for elsewhere in ("/run/", "/commands/new/?from=" + uid):
+        page.goto(elsewhere)
+        assert page.input_value("[name=name]") != "Half written"
+    page.goto(address)
+    expect(page.locator("#draft")).to_contain_text("restored")
+    expect(page.locator("[name=name]")).to_have_value("Half written")
+    expect(page.locator("[name=description]")).to_have_value("For later")
+    page.get_by_role("button", name="Discard").click()
+    expect(page.locator("[name=description]")).to_have_value(before)
+    page.fill("[name=name]", "Written")
+    page.fill("[name=content]", "echo written")
+    kept(page)
+    page.locator(".save .pri").click()
+    expect(page.locator("main > .told[role=status]")).to_have_text(re.compile("^Saved "))
+    page.goto(address)
+    expect(page.locator("#draft")).to_be_empty()
+    assert page.input_value("[name=name]") == ("" if way == "new" else "Written")
+
+
+def test_a_draft_of_an_older_version_overwrites_no_newer_one(visit, fresh):
+    user, uid = fresh
+    page = visit(username=user)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"/commands/{uid}/edit/")
+    page.fill("[name=description]", "mine")
+    kept(page)
+    other = visit(username=user)
+    other.goto(f"/commands/{uid}/edit/")
+    edit(other, uid, "theirs")
+    expect(other.get_by_text("Saved v3.")).to_be_visible()
+    page.goto(f"/commands/{uid}/edit/")
+    expect(page.locator("[name=description]")).to_have_value("mine")
+    page.get_by_role("button", name="Save new version").click()
+    expect(page.get_by_role("heading", name=re.compile("saved v3 while you were"))).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    page.goto(f"/commands/{uid}/edit/")
+    expect(page.locator("[name=description]")).to_have_value("mine")
+
+
+@pytest.mark.parametrize("field", ["name", "description", "launcher"])
+def test_whoever_leaves_the_library_with_something_typed_is_asked(visit, fresh, field):
+    page = visit(username=fresh[0])
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.goto("/commands/new/")
+    page.locator("#id_name").click()
+    page.goto("/commands/")
+    assert asked == []
+    page.goto("/commands/new/")
+    page.locator("details.more > summary").click()
+    page.locator(f"[name={field}]").press_sequentially("x")
+    page.goto("/commands/")
+    assert asked == ["beforeunload"]
+    page.goto("/commands/new/")
+    page.fill("[name=name]", "Saved")
+    page.fill("[name=content]", "true")
+    page.get_by_role("button", name="Save command", exact=True).click()
+    expect(page.get_by_text("Saved Saved.")).to_be_visible()
+    assert asked == ["beforeunload"]

@@ -463,6 +463,29 @@ def test_back_finds_the_values_of_parameters(visit):
     expect(page.get_by_label("Command name")).to_have_value("")
 
 
+@pytest.mark.parametrize("address", ["/run/", "/commands/new/"])
+def test_an_untouched_beginning_follows_the_type(visit, member, address):
+    page = visit(username=member("operator", team=f"Types {secrets.token_hex(3)}"))
+    page.goto(address)
+    content = page.locator("#id_content")
+    expect(content).to_have_value("#!/bin/bash\n")
+    page.get_by_role("radio", name="Bat").check(force=True)
+    expect(content).to_have_value("@echo off\n")
+    assert page.locator("#editor pre i").all_text_contents() == ["@echo off", ""]
+    expect(page.locator("#content-size [data-size]")).to_have_text("16")
+    page.get_by_role("radio", name="PowerShell").check(force=True)
+    expect(content).to_have_value("")
+    if address == "/run/":
+        asked = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        page.goto("/tasks/")
+        assert asked == []
+        page.goto(address)
+    content.fill("#!/bin/bash\nmine")
+    page.get_by_role("radio", name="Shell", exact=False).first.check(force=True)
+    expect(content).to_have_value("#!/bin/bash\nmine")
+
+
 # ---------- saved commands ----------
 
 
@@ -577,6 +600,22 @@ for key in (Quota.SAVED_COMMANDS, Quota.TASKS_PER_DAY):
 with transaction.atomic():
     quotas.take_task(**where, now=timezone.now())
 """
+
+
+@pytest.mark.parametrize("width", [1280, 1100, 800, 390])
+def test_quotas_and_the_review_are_there_at_every_width(visit, width):
+    page = visit(viewport={"width": width, "height": 844})
+    page.goto("/run/")
+    create = page.get_by_role("button", name="Create task")
+    expect(create).to_be_in_viewport()
+    for part in ("#q-saved b", "#q-tasks b", "#r-name", "#r-instances"):
+        page.locator(part).scroll_into_view_if_needed()
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+        expect(create).to_be_in_viewport()
+    last, bar = page.locator("#q-tasks").bounding_box(), create.bounding_box()
+    assert last
+    assert bar
+    assert last["y"] + last["height"] <= bar["y"]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import PASSWORD, Console
 from tests.browser.test_look import RULES
@@ -289,6 +289,48 @@ def test_what_fails_to_load_keeps_the_selection(opened, answer):
     assert_selected(page, 1, elsewhere=1)
 
 
+HTMX = re.compile(r"/htmx-\d")
+
+
+@pytest.mark.parametrize("ask", ["typing", "choosing", "clicking"])
+def test_htmx_comes_with_the_first_touch_and_nothing_asked_before_is_missed(opened, ask):
+    page = opened()
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
+    page.route(HTMX, hold)
+    page.goto("/run/")
+    page.wait_for_load_state("networkidle")
+    assert asked == []
+    if ask == "typing":
+        page.get_by_role("searchbox", name="Search instances").fill("zoo-01")
+    elif ask == "choosing":
+        page.get_by_label("Connection", exact=True).select_option("Host key changed")
+    else:
+        page.get_by_role("button", name="Next").click()
+    page.wait_for_function("document.querySelector('head script[src*=\"/htmx-2\"]')")
+    expect(page.locator("#pick-range")).to_contain_text("1–25 of 98 matches")
+    asked[0].continue_()
+    shown = "26–50 of 98 matches" if ask == "clicking" else "1–1 of 1 match"
+    expect(page.locator("#pick-range")).to_contain_text(shown)
+    assert page.url.endswith("/run/")
+
+
+def test_when_htmx_does_not_come_it_is_said_and_tried_again(opened):
+    page = opened()
+    page.route(HTMX, lambda route: route.fulfill(status=502))
+    page.reload()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("Couldn't load instances.")).to_be_visible()
+    page.unroute(HTMX)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("Couldn't load instances.")).not_to_be_visible()
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("#pick-range")).to_contain_text("26–50 of 98 matches")
+
+
 def test_back_and_reload_bring_the_selection_of_all_pages_again(opened):
     page = opened()
     box(page, "api-00").check()
@@ -438,3 +480,35 @@ def test_no_sideways_scroll_on_a_phone(opened, state, width):
         width,
     )
     assert too_wide == []
+
+
+def test_create_says_that_a_pasted_list_was_not_added(opened):
+    page = opened()
+    page.fill("[name=name]", "Pasted")
+    page.fill("[name=content]", "true")
+    page.get_by_text("Paste a list").click()
+    page.get_by_label("One name, ID or address per line").fill("web-00\nweb-01\nweb-02")
+    page.get_by_role("button", name="Create task").click()
+    told = "3 pasted names haven't been added. Add them or clear the list."
+    page.locator("#errors").get_by_role("link", name=told).click()
+    field = page.get_by_label("One name, ID or address per line")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("web-00\nweb-01\nweb-02")
+    expect(field).to_have_accessible_description(told)
+    page.get_by_role("button", name="Add to the selection").click()
+    expect(page.locator("#e-paste")).to_be_hidden()
+    assert_selected(page, 3, elsewhere=3)
+    search(page, "web")
+    page.get_by_role("button", name="Create task").click()
+    page.wait_for_url("**/tasks/t-*/")
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 1200, 1100, 800, 390, 320])
+def test_nothing_runs_out_of_its_place_at_any_width(opened, width):
+    page = opened(viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for places in ("#rows", "#id_type", ".selbar", ".tools", ".quotas", ".go"):
+        over = page.locator(places).evaluate_all(
+            "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        )
+        assert max(over) <= 0, places

@@ -11,13 +11,22 @@ from django.contrib.messages import get_messages
 from django.urls import get_resolver, reverse
 from django.utils import timezone
 
-from commands.models import Command, CommandPin, Membership, QuotaOverride, Region, Run
+from commands.models import (
+    Command,
+    CommandPin,
+    CommandVersion,
+    Membership,
+    QuotaOverride,
+    Region,
+    Run,
+)
 from commands.rules.quotas import Quota
 from commands.rules.quoting import Insertion
 from commands.rules.schema import ParameterSchema
 from commands.services import invocations, library, teams
 from commands.services.definitions import CommandInput
 from commands.services.invocations import SavedInput
+from tests.filled import shown_fields
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
@@ -674,3 +683,82 @@ def test_an_operator_of_two_teams_can_clone_from_one_to_the_other(sign_in, cast,
     assert client.get(f"/commands/new/?from={command.uid}").status_code == 200
     client.post("/commands/new/", fields(name="Mine too"))
     assert Command.objects.get(name="Mine too").team == cast.other_team
+
+
+OLD = [
+    ({"pattern": "(a+)+b", "description": "Kept"}, "pattern"),
+    ({"choices": ["a", "a"], "description": "Kept"}, "Choices"),
+    ({"later": 1, "description": "Kept"}, "no property later"),
+    ({"description": ["Kept"]}, "must be text"),
+    ("Kept", "by names and values"),
+]
+
+
+class TestOldRules:
+    """What a stored command says and the rules of today refuse: shown, told, and edited."""
+
+    @pytest.fixture(params=OLD, ids=["pattern", "choices", "unknown", "kind", "text"])
+    def old(self, request, command):
+        kept, why = request.param
+        CommandVersion.objects.filter(command=command).update(parameters={"greeting": kept})
+        return command, why
+
+    @pytest.mark.parametrize("path", ["", "?tab=versions", "edit/", "history/"])
+    def test_its_pages_are_there(self, sign_in, cast, old, path):
+        command, why = old
+        answer = sign_in(cast.bob).get(f"/commands/{command.uid}/{path}")
+        assert answer.status_code == 200
+        if "history" not in path:
+            told = answer.content.decode()
+            assert "is no longer allowed, so the command can" in told
+            assert why in told
+            assert path == "edit/" or f'<a href="/commands/{command.uid}/edit/">Edit the' in told
+
+    @pytest.mark.parametrize("address", ["/commands/new/?from=", "/run/?copy=", "/run/?command="])
+    def test_forms_of_it_are_there(self, sign_in, cast, old, address):
+        assert sign_in(cast.bob).get(f"{address}{old[0].uid}").status_code == 200
+
+    def test_running_it_says_why_not_and_where_to_edit(self, sign_in, cast, old, fleet):
+        command, _ = old
+        client = sign_in(cast.bob)
+        sent = {
+            "source": "existing", "command": command.uid, "version": "1", "param-greeting": "x",
+            "instances": [fleet[0].uid],
+        }  # fmt: skip
+        for action in ("preview", ""):
+            answer = client.post("/run/", {**sent, "action": action})
+            assert answer.status_code == 422
+            page = answer.content.decode()
+            assert "parameter greeting is no longer allowed: " in page
+            assert f'<a href="/commands/{command.uid}/edit/">' in page
+        assert Run.objects.count() == 0
+
+    def test_a_runner_is_told_and_gets_no_link(self, sign_in, runner, old):
+        page = sign_in(runner).get(f"/run/?command={old[0].uid}").content.decode()
+        assert "is no longer allowed" in page
+        assert f"/commands/{old[0].uid}/edit/" not in page
+
+    def test_an_edit_mends_it(self, sign_in, cast, old, fleet):
+        command, _ = old
+        client = sign_in(cast.bob)
+        address = f"/commands/{command.uid}/edit/"
+        shown = shown_fields(client.get(address).content.decode(), "command-form")
+        mended = {**shown, "about-pattern-greeting": "", "about-choices-greeting": "a\r\nb"}
+        assert client.post(address, mended).status_code == 303
+        page = client.get(f"/commands/{command.uid}/").content.decode()
+        assert "is no longer allowed" not in page
+        client.post("/run/", {
+            "source": "existing", "command": command.uid, "version": "2", "param-greeting": "a",
+            "instances": [fleet[0].uid],
+        })  # fmt: skip
+        assert Run.objects.count() == 1
+
+    def test_a_restored_version_is_checked(self, sign_in, cast, command, edit):
+        edit(command, 1, content="echo two {{greeting}}")
+        first = CommandVersion.objects.filter(command=command, number=1)
+        first.update(parameters={"greeting": {"pattern": "(a+)+b"}})
+        answer = sign_in(cast.bob).post(
+            f"/commands/{command.uid}/restore/", {"number": "1", "based_on": "2"}
+        )
+        assert answer.status_code == 303
+        assert "Nothing was restored." in said(answer)[0]

@@ -130,12 +130,20 @@ class TestForm:
         assert task.content == "echo hi\n"
         assert task.runs.count() == 2
 
+    def test_a_task_that_is_new_is_not_called_old(self, sign_in, cast, form):
+        client = sign_in(cast.bob)
+        task = client.get(client.post("/run/", form)["Location"]).content.decode()
+        assert "already created" not in task
+
     def test_five_submits_make_one_task_and_a_changed_one_is_told(self, sign_in, cast, form):
         client = sign_in(cast.bob)
         answers = [client.post("/run/", form) for _ in range(5)]
         assert {answer["Location"] for answer in answers} == {
             f"/tasks/{Invocation.objects.get().uid}/"
         }
+        at = timezone.localtime(Invocation.objects.get().created_at).strftime("%H:%M:%S")
+        told = f"This task was already created at {at}."
+        assert told in client.get(answers[1]["Location"]).content.decode()
         changed = client.post("/run/", {**form, "content": "echo other"})
         assert changed.status_code == 409
         page = changed.content.decode()

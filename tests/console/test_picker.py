@@ -11,12 +11,13 @@ from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone, translation
 
-from commands.models import Grant, Instance, InstanceTag, QuotaOverride, Region
+from commands.models import Grant, Instance, InstanceTag, Invocation, QuotaOverride, Region
 from commands.rules.content import CommandType
 from commands.services import instances
 from console.forms.picker import PASTED_ENTRIES, Filters, pasted_entries
 from console.pages import picker
 from console.resolve import Scope
+from tests.filled import shown_fields
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
@@ -513,3 +514,49 @@ class TestPage:
         text = sign_in(cast.charlie).get("/run/instances/").content.decode()
         assert "secret-01" in text
         assert "web-01" not in text
+
+    WAITING = "pasted names haven&#x27;t been added. Add them or clear the list."
+
+    def test_a_pasted_list_that_was_not_added_is_not_passed_over(self, bob, rack, form):
+        sent = {**form, "q": "", "name": "", "paste": "web-03\nweb-04, nobody", "timeout": "77"}
+        answer = bob.post("/run/", {**sent, "instances": [rack[3].uid]})
+        assert answer.status_code == 422
+        text = answer.content.decode()
+        assert text.count(f"2 {self.WAITING}") == 2
+        assert text.count("Enter a command name.") == 2
+        assert '<a href="#id_paste">' in text
+        assert re.search(
+            r'<details class="paste" open>.*aria-invalid="true".*id="e-paste"', text, 16
+        )
+        assert "web-03\nweb-04, nobody</textarea>" in text.replace("\r\n", "\n")
+        assert self.ticked(answer) == {rack[3].uid}
+        assert Invocation.objects.count() == 0
+
+    def test_a_pasted_list_that_was_added_selected_or_emptied_is_fine(self, bob, rack, form):
+        sent = {**form, "q": "", "paste": "web-03\nweb-04\nnobody"}
+        added = bob.post("/run/", {**sent, "action": "add"})
+        fields = shown_fields(added.content.decode())
+        assert fields["added"] != [""]
+        searched = shown_fields(
+            bob.post("/run/", {**fields, "action": "search", "q": "web"}).content.decode()
+        )
+        assert searched["added"] == fields["added"]
+        changed = {**searched, "paste": ["web-03\nweb-04\nnobody\nsomebody"]}
+        assert bob.post("/run/", changed).status_code == 422
+        for number, fine in enumerate(
+            (
+                searched,
+                {**fields, "instances": [rack[3].uid]},
+                {**sent, "paste": "web-03, web-04", "instances": [rack[3].uid, rack[4].uid]},
+                {**sent, "paste": " ;\n,", "instances": [rack[3].uid]},
+            )
+        ):
+            assert bob.post("/run/", {**fine, "client_token": f"t{number}"}).status_code == 303
+
+    def test_one_name_or_too_many_that_were_not_added(self, bob, rack, form):
+        one = bob.post("/run/", {**form, "paste": "web-03", "instances": [rack[0].uid]})
+        assert "1 pasted name hasn&#x27;t been added. Add it or clear the list." in (
+            one.content.decode()
+        )
+        many = bob.post("/run/", {**form, "paste": "x," * 10_001, "instances": [rack[0].uid]})
+        assert f"10,001 {self.WAITING}" in many.content.decode()

@@ -723,3 +723,89 @@ def test_values_outlive_parameters_being_switched_off(sign_in, cast, form):
     again = client.post("/run/", {**fields, "use_params": "on", "name": "ok"})
     assert again.status_code == 303
     assert scripts_of(Invocation.objects.get())[0] == b"echo one s3cret"
+
+
+@pytest.mark.parametrize("address", ["/run/", "/commands/new/"])
+def test_one_parameter_too_many_keeps_the_values_of_all(cast, sign_in, form, address):
+    names = [f"p{n}" for n in range(21)]
+    typed = {
+        **{f"param-{name}": f"value of {name}" for name in names},
+        **{f"about-description-{name}": f"about {name}" for name in names},
+        **{f"seen-{name}": "1" for name in names},
+    }
+    content = "echo " + " ".join(f"{{{{{name}}}}}" for name in names)
+    sent = {**form, **typed, "content": content, "use_params": "on"}
+    response = sign_in(cast.bob).post(address, sent)
+    assert response.status_code == 422
+    page = response.content.decode()
+    assert page.count("A command can have 20 parameters. This one has 21.") == 2
+    assert "There is 1 problem." in page
+    again = shown_fields(page, "run-form" if address == "/run/" else "command-form")
+    assert {name: again.get(name) for name in typed} == {
+        name: [value] for name, value in typed.items()
+    }
+
+
+class TestType:
+    """What a command begins with follows its type, and the type used last is proposed."""
+
+    def test_an_untouched_beginning_follows_the_type(self, cast, sign_in, fleet):
+        client = sign_in(cast.bob)
+        first = shown_fields(client.get("/run/").content.decode())
+        assert (first["type"], first["content"]) == (["RunShellScript"], ["#!/bin/bash\n"])
+        seen = []
+        for kind in ("RunBatScript", "RunPowerShellScript", "RunShellScript"):
+            first = {**first, "type": [kind], "action": "parameters"}
+            first = shown_fields(client.post("/run/", first).content.decode())
+            seen.append(first["content"])
+        assert seen == [["@echo off\n"], [""], ["#!/bin/bash\n"]]
+
+    @pytest.mark.parametrize("action", ["parameters", "search", "reload"])
+    def test_what_was_written_stays(self, cast, sign_in, form, action):
+        typed = {**form, "type": "RunBatScript", "content": "#!/bin/bash\necho mine"}
+        page = sign_in(cast.bob).post("/run/", {**typed, "action": action}).content.decode()
+        assert shown_fields(page)["content"] == ["#!/bin/bash\necho mine"]
+
+    def test_in_the_library_too(self, cast, sign_in):
+        client = sign_in(cast.bob)
+        page = client.get("/commands/new/").content.decode()
+        sent = {
+            **shown_fields(page, "command-form"), "type": "RunBatScript", "action": "parameters"
+        }  # fmt: skip
+        page = client.post("/commands/new/", sent).content.decode()
+        assert shown_fields(page, "command-form")["content"] == ["@echo off\n"]
+
+    @pytest.mark.parametrize("content", ["@echo off", "@ECHO OFF\r\n\r\n", "#!/bin/sh", ""])
+    def test_a_beginning_alone_is_no_command(self, cast, sign_in, form, content):
+        page = sign_in(cast.bob).post("/run/", {**form, "type": "RunBatScript", "content": content})
+        assert page.status_code == 422
+        assert "Enter a command." in page.content.decode()
+
+    def test_the_type_used_last_is_proposed(self, cast, sign_in, save, form):
+        bob, alice = sign_in(cast.bob), sign_in(cast.alice)
+        save(type="RunBatScript", content="dir")
+        for address, form_id in (("/run/", "run-form"), ("/commands/new/", "command-form")):
+            fields = shown_fields(bob.get(address).content.decode(), form_id)
+            assert (fields["type"], fields["content"]) == (["RunBatScript"], ["@echo off\n"])
+            assert shown_fields(alice.get(address).content.decode(), form_id)["type"] == [
+                "RunShellScript"
+            ]
+        assert bob.post("/run/", form).status_code == 303
+        assert shown_fields(bob.get("/run/").content.decode())["type"] == ["RunShellScript"]
+
+
+def test_a_draft_may_fill_a_form_that_nobody_has_written(cast, sign_in, form, greet):
+    client = sign_in(cast.bob)
+
+    def fresh(answer):
+        return re.search(r'data-fresh="(\w*)"', answer.content.decode())[1]
+
+    assert fresh(client.get("/run/")) == "yes"
+    saved = client.get(f"/run/?command={greet.uid}")
+    assert (fresh(saved), fresh(client.get(f"/run/?copy={greet.uid}"))) == ("no", "no")
+    back = {**shown_fields(saved.content.decode()), "source": "new", "action": "source"}
+    assert fresh(client.post("/run/", back)) == "yes"
+    for typed in ({"new-name": "Mine"}, {"new-content": "echo mine"}):
+        assert fresh(client.post("/run/", {**back, **typed})) == ""
+    assert fresh(client.post("/run/", {**form, "action": "parameters"})) == ""
+    assert fresh(client.post("/run/", {**form, "name": ""})) == ""
