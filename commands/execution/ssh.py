@@ -31,6 +31,7 @@ from commands.errors import (
     StartRefused,
 )
 from commands.execution import remote
+from commands.execution.dialing import Timing
 from commands.execution.executor import (
     ACCOUNT_NAME,
     FOLLOW_LIMIT,
@@ -46,7 +47,7 @@ from commands.execution.executor import (
     Started,
     Stream,
 )
-from commands.execution.pool import Call, Connection, Pool, Session, Timing
+from commands.execution.pool import Call, Connection, Pool, Session
 from commands.execution.remote import Frame, Reader
 from commands.rules.status import ErrorCode
 
