@@ -47,10 +47,34 @@ class Timing:
     idle: float = 120.0
 
 
+class Link(Protocol):
+    """What a transport sends its bytes over: a socket, or something that behaves like one."""
+
+    def settimeout(self, value: float | None, /) -> None:
+        """How long ``send`` and ``recv`` may wait."""
+        ...
+
+    def send(self, data: bytes, /) -> int:
+        """Send some of ``data``; how many bytes that was."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Some bytes; none at the end."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """Wake whoever sends or receives. Returns at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Returns at once."""
+        ...
+
+
 class Stoppable(Protocol):
     """Who connects, and may be stopped meanwhile."""
 
-    def hold(self, sock: socket.socket) -> None:
+    def hold(self, sock: Link) -> None:
         """Let stopping shut ``sock`` down. Raises ConnectionLost where it was stopped."""
         ...
 

@@ -8,6 +8,10 @@ connection is made only where the instance refuses more channels (``MaxSessions`
 One thread for the whole pool, the keeper, closes idle connections and asks each busy one for
 a sign of life: a peer that accepts bytes but never answers is as dead as one that is gone.
 
+An instance with a jump host is reached through a channel of a connection to that host. Such a
+connection is one like any other: kept, shared, limited, asked for signs of life. Whatever goes
+through it takes a place on it, keeps it busy, and ends with it.
+
 A connection is made in a thread of its own, an *attempt*, with no lock held. Whoever needs that
 connection waits for the attempt and shares its failure; closing the pool, or abandoning one
 call, wakes those who wait at once, whatever the attempt itself is waiting for.
@@ -24,12 +28,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import paramiko
 
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError
+from commands.execution import forwarding
 from commands.execution.dialing import (
     Dropped,
+    Link,
     Timing,
     dial,
     handshake,
@@ -39,6 +46,7 @@ from commands.execution.dialing import (
     sign_in,
 )
 from commands.execution.executor import Endpoint
+from commands.execution.forwarding import Refused, Transport, Tunnel
 from commands.rules.status import ErrorCode
 
 SESSIONS = 10
@@ -53,6 +61,8 @@ TRIES = 4
 """Attempts where sshd drops a new connection because too many are signing in."""
 OPENING = 45.0
 """Seconds after which no further attempt at a channel is begun."""
+ANSWERS = 2.0
+"""Seconds for a sign of life from a jump host where an instance gave none."""
 RESTING = 2.0
 """Seconds before a connection that refused a channel is asked for one again."""
 
@@ -65,7 +75,7 @@ class Connection:
     ``system`` is what the other side is called, once somebody has asked (holding ``naming``).
     """
 
-    def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
+    def __init__(self, transport: Transport, sock: Link) -> None:
         self.transport = transport
         self.users = 0
         self.idle_since = time.monotonic()
@@ -189,6 +199,13 @@ class Session:
         """The same without waiting: closing says goodbye, and the peer may take no bytes."""
         threading.Thread(target=self.close, name="ssh-close", daemon=True).start()
 
+    def leave(self) -> None:
+        """The same, in a thread only where there is somebody to say goodbye to."""
+        if self.connected:
+            self.close_soon()
+        else:
+            self.close()
+
 
 class Call:
     """An operation in progress, which another thread may end.
@@ -236,7 +253,7 @@ class Attempt:
         self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._waiting: list[threading.Event] = []
-        self._sock: socket.socket | None = None
+        self._sock: Link | None = None
 
     def join(self, call: Call) -> None:
         """Let ``call`` be woken when this is over."""
@@ -264,7 +281,7 @@ class Attempt:
             for each in self._waiting:
                 each.set()
 
-    def hold(self, sock: socket.socket) -> None:
+    def hold(self, sock: Link) -> None:
         """Let ``stop`` shut ``sock`` down. Raises ConnectionLost where it was stopped."""
         with self._lock:
             self._sock = sock
@@ -324,18 +341,48 @@ class Pool:
 
         Raises ConnectFailed, or ConnectionLost once closed and when ``call`` is abandoned.
         """
-        call, until = call or Call(), time.monotonic() + OPENING
+        session = self._opened(partial(self._reserve, endpoint, call or Call()), self._session)
+        if session is None:
+            raise ConnectFailed(
+                "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
+                "or run fewer commands on it at a time.",
+                code=ErrorCode.NO_FREE_SESSION,
+            )
+        return session
+
+    def tunnel(self, jump: Endpoint, host: str, port: int, call: Call | None = None) -> Tunnel:
+        """A way to ``host`` through a channel of a connection to ``jump``.
+
+        Raises as ``open`` does; the sentence names the jump host where that is the cause.
+        """
+        if jump.jump is not None:
+            raise forwarding.no_chain(jump)
+
+        def reserve() -> Connection:
+            try:
+                return self._reserve(jump, call or Call())
+            except ConnectFailed as error:
+                raise forwarding.of_jump_host(jump, error) from None
+
+        session = self._opened(reserve, partial(self._forward, jump, host, port))
+        if session is None:
+            raise forwarding.no_room(jump)
+        return Tunnel(session.channel, session.leave)
+
+    def _opened(
+        self,
+        reserve: Callable[[], Connection],
+        act: Callable[[Connection], Session | None],
+    ) -> Session | None:
+        """What ``act`` makes of a reserved place; None if all connections refused for long."""
+        until = time.monotonic() + OPENING
         for _ in range(CONNECTIONS + TRIES):
             if time.monotonic() > until:
                 break
-            session = self._session(self._reserve(endpoint, call))
+            session = act(reserve())
             if session is not None:
                 return session
-        raise ConnectFailed(
-            "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
-            "or run fewer commands on it at a time.",
-            code=ErrorCode.NO_FREE_SESSION,
-        )
+        return None
 
     def open_on(self, connection: Connection) -> Session | None:
         """A new channel on this very connection; None where it has no place for one."""
@@ -401,6 +448,41 @@ class Pool:
             self._release(connection)
             raise
         return Session(channel, connection, self._release)
+
+    def _forward(
+        self, jump: Endpoint, host: str, port: int, connection: Connection
+    ) -> Session | None:
+        """As ``_session``, but a channel that is forwarded to ``host``. Raises ConnectFailed."""
+        limit = self.timing.connect
+        try:
+            channel = connection.transport.forward(host, port, limit)
+        except Refused as error:
+            self._release(connection)
+            if not error.for_now:
+                raise forwarding.not_forwarded(jump, host, port, error) from None
+        except Exception:
+            # It broke, or time is up; and who is it then that does not answer?
+            alive, well = connection.alive, self._still_answers(connection)
+            self._release(connection)
+            if alive and well:
+                raise forwarding.unanswered(jump, host, port, limit) from None
+            if alive:
+                self._drop_idle(jump, [connection])
+                raise forwarding.hung(jump) from None
+        except BaseException:
+            self._release(connection)
+            raise
+        else:
+            return Session(channel, connection, self._release)
+        connection.full_until = time.monotonic() + RESTING
+        return None
+
+    @staticmethod
+    def _still_answers(connection: Connection) -> bool:
+        if not connection.alive:
+            return False
+        connection.ask()
+        return connection.answers(time.monotonic() + ANSWERS)
 
     def _answering(self, endpoint: Endpoint) -> Connection | None:
         """An open connection that answers, the newest first. Closes what does not and is idle."""
@@ -486,9 +568,10 @@ class Pool:
                 if connection is not None:
                     connection.idle_since = time.monotonic()
                     site.connections.append(connection)
-            elif connection is not None:
-                # Closed meanwhile: `stop` has told everybody.
-                connection.close()
+                    connection = None
+        if connection is not None:
+            # Closed meanwhile: `stop` has told everybody. It may give back a place: no lock here.
+            connection.close()
         attempt.settle(failure)
 
     def _connect(self, endpoint: Endpoint, attempt: Attempt) -> Connection:
@@ -497,7 +580,7 @@ class Pool:
         key = None if endpoint.password else private_key(endpoint)
         for number in range(1, TRIES + 1):
             attempt.check()
-            connection = _transport(dial(endpoint, self.timing, attempt))
+            connection = _transport(self._link(endpoint, attempt))
             try:
                 with self._turn(attempt):
                     handshake(connection.transport, endpoint, kind, blob, self.timing)
@@ -513,6 +596,18 @@ class Pool:
                 raise
             attempt.stopped.wait(random.uniform(0.2, 0.6) * number)  # noqa: S311 - no secret
         raise AssertionError("unreachable")
+
+    def _link(self, endpoint: Endpoint, attempt: Attempt) -> Link:
+        """A socket to the endpoint, or a way through its jump host. Raises as ``_connect``."""
+        if endpoint.jump is None:
+            return dial(endpoint, self.timing, attempt)
+        tunnel = self.tunnel(endpoint.jump, endpoint.host, endpoint.port)
+        try:
+            attempt.hold(tunnel)
+        except BaseException:
+            tunnel.close()
+            raise
+        return tunnel
 
     @contextlib.contextmanager
     def _turn(self, attempt: Attempt) -> Iterator[None]:
@@ -563,9 +658,9 @@ def _closing() -> ConnectionLost:
     return ConnectionLost("The console is shutting down.")
 
 
-def _transport(sock: socket.socket) -> Connection:
+def _transport(sock: Link) -> Connection:
     try:
-        return Connection(paramiko.Transport(sock), sock)
+        return Connection(Transport(sock), sock)
     except BaseException:
         sock.close()
         raise

@@ -631,7 +631,10 @@ def _told(word: str, limit: int) -> str:
 
 
 def _place(endpoint: Endpoint, run_as: str) -> _Place:
-    return endpoint.host, endpoint.port, endpoint.user, run_as
+    host, jump = endpoint.host, endpoint.jump
+    # One private address may be another machine behind each jump host.
+    way = f"{jump.host}:{jump.port}>{host}" if jump is not None else host
+    return way, endpoint.port, endpoint.user, run_as
 
 
 @contextlib.contextmanager
