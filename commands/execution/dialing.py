@@ -210,12 +210,15 @@ def handshake(
             if "host key" in str(error).lower():
                 raise changed from None
             raise protocol_error(endpoint, error) from None
-        if not transport.remote_version or isinstance(error, EOFError | ConnectionResetError):
-            raise Dropped(protocol_error(endpoint, error)) from None
+        if isinstance(error, EOFError | ConnectionResetError) or "banner" in str(error):
+            raise Dropped(_dropped(endpoint, error)) from None
         raise protocol_error(endpoint, error) from None
     if not transport.initial_kex_done:
-        text = f"{endpoint.host} port {endpoint.port} did not finish an SSH handshake in time."
-        raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT)
+        text = (
+            f"{endpoint.host} port {endpoint.port} accepted the connection and did not finish an "
+            f"SSH handshake in {timing.handshake:g} s. Is it an SSH server, and is it overloaded?"
+        )
+        raise ConnectFailed(text, code=ErrorCode.BANNER_TIMEOUT)
     found = transport.get_remote_server_key()
     if found.get_name() != kind or found.asbytes() != blob:
         raise changed
@@ -231,6 +234,12 @@ def sign_in(
         else:
             more = transport.auth_publickey(endpoint.user, key)
     except paramiko.AuthenticationException as error:
+        if "timeout" in str(error).lower():
+            text = (
+                f"{endpoint.host} did not answer the sign-in of {endpoint.user} in "
+                f"{timing.handshake:g} s. Is it overloaded, or what it asks about users?"
+            )
+            raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
         if transport.is_active() or not isinstance(error.__cause__, EOFError):
             raise _refused(endpoint, key) from None
         raise protocol_error(endpoint, error) from None
@@ -247,6 +256,15 @@ def _refused(endpoint: Endpoint, key: paramiko.PKey | None) -> ConnectFailed:
         advice = f"Is {key.get_name()} {key.fingerprint} in that user's authorized_keys?"
     text = f"{endpoint.host} did not let {endpoint.user} sign in. {advice}"
     return ConnectFailed(text, code=ErrorCode.SIGN_IN_REFUSED)
+
+
+def _dropped(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
+    text = (
+        f"{endpoint.host} port {endpoint.port} closed the connection before anybody could sign "
+        f"in ({_reason(error)}). Too many may be signing in at once: raise MaxStartups in its "
+        "sshd_config. Or it is no SSH server, or lets only some addresses in."
+    )
+    return ConnectFailed(text, code=ErrorCode.CONNECTION_DROPPED)
 
 
 def protocol_error(endpoint: Endpoint, error: BaseException) -> ConnectFailed:

@@ -261,7 +261,7 @@ def test_an_instance_that_says_nothing_behind_a_jump_host(bastion: Sshd, sshd: S
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = through(bastion, sshd, port=server.getsockname()[1])
         code, _ = failure(executor, silent)
-    assert code == ErrorCode.CONNECTION_TIMEOUT
+    assert code == ErrorCode.BANNER_TIMEOUT
     assert eventually(lambda: places(executor.pool, bastion.endpoint) == 0)
     executor.close()
 
