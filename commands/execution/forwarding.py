@@ -118,7 +118,7 @@ def no_chain(jump: Endpoint) -> ConnectFailed:
 def no_room(jump: Endpoint) -> ConnectFailed:
     """A jump host has no place for one more channel on any connection."""
     text = "It forwards no further connections now. Wait, or raise its limits."
-    return of_jump_host(jump, ConnectFailed(text, code=ErrorCode.NO_FREE_SESSION))
+    return of_jump_host(jump, ConnectFailed(text, code=ErrorCode.JUMP_HOST_BUSY))
 
 
 def hung(jump: Endpoint) -> ConnectFailed:

@@ -74,6 +74,7 @@ class ErrorCode(StrEnum):
     CREDENTIAL_UNUSABLE = "CredentialUnusable"
     NO_FREE_SESSION = "NoFreeSession"
     JUMP_HOST_REFUSED = "JumpHostRefused"
+    JUMP_HOST_BUSY = "JumpHostBusy"
     INTERPRETER_NOT_FOUND = "InterpreterNotFound"
     LAUNCHER_NOT_FOUND = "LauncherNotFound"
     RUN_AS_REFUSED = "RunAsRefused"

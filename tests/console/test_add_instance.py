@@ -8,8 +8,11 @@ import sys
 import pytest
 from django.core.management import CommandError, call_command
 
+from commands.execution.ssh import SshExecutor
 from commands.models import Credential, Instance, Membership
 from commands.models.instance import fingerprint
+from commands.services import runs
+from tests.conftest import HOST_KEY
 from tests.sshd import Sshd
 
 pytestmark = pytest.mark.django_db
@@ -93,3 +96,40 @@ def test_a_team_without_an_admin(add, cast):
     Membership.objects.filter(role="team_admin").delete()
     with pytest.raises(CommandError, match="no team admin"):
         add()
+
+
+@pytest.fixture
+def bastion(add):
+    add("bastion")
+    return Instance.objects.get()
+
+
+def test_an_instance_behind_a_jump_host(add, bastion, tmp_path):
+    with Sshd.started(tmp_path) as [inner]:
+        expected = fingerprint(inner.endpoint.host_key)
+        options = {"port": inner.port, "key": inner.directory / "client_key"}
+        add("db-01", jump="bastion", fingerprint=expected, **options)
+        add("db-02", jump=bastion.uid, fingerprint=expected, **options)
+        made = Instance.objects.exclude(pk=bastion.pk)
+        assert {each.jump_host for each in made} == {bastion}
+        assert {each.host_key for each in made} == {inner.endpoint.host_key}
+        executor = SshExecutor()
+        try:
+            assert executor.probe(runs.endpoint(made[0]))
+        finally:
+            executor.close()
+
+
+def test_the_key_is_read_through_the_jump_host(add, bastion):
+    Instance.objects.update(host_key=HOST_KEY)
+    with pytest.raises(CommandError, match=r"^The jump host .* The host key of"):
+        add("db-01", jump="bastion")
+    assert Instance.objects.count() == 1
+
+
+def test_a_jump_host_that_is_not_there_or_not_one(add, bastion):
+    with pytest.raises(CommandError, match="no instance nobody"):
+        add("db-01", jump="nobody")
+    add("bastion")
+    with pytest.raises(CommandError, match="Several instances are called bastion"):
+        add("db-01", jump="bastion")

@@ -397,7 +397,7 @@ def test_no_room_on_a_jump_host(
     monkeypatch.setattr(forwarding.Transport, "forward", forward)
     monkeypatch.setattr(pool, "CONNECTIONS", 2)
     code, text = failure(executor, through(bastion, sshd))
-    assert code == ErrorCode.NO_FREE_SESSION
+    assert code == ErrorCode.JUMP_HOST_BUSY
     assert text.startswith("The jump host 127.0.0.1 cannot be used. It forwards no further")
     assert executor.pool.connections(bastion.endpoint) == 2
     assert places(executor.pool, bastion.endpoint) == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
+from django.db.models import Q
 
 from commands.errors import CommandConsoleError
 from commands.models import Credential, Instance, Region, Role, Team, User
@@ -31,6 +32,9 @@ class Command(BaseCommand):
             "--key", type=Path, help="private key file; without it a password is asked for"
         )
         parser.add_argument("--passphrase", action="store_true", help="ask for the key's one")
+        parser.add_argument(
+            "--jump", metavar="NAME", help="name or id of the instance to reach it through"
+        )
         parser.add_argument("--team", help="team that owns it (default: the first team)")
         parser.add_argument("--region", help="region it belongs to (default: local)")
         parser.add_argument("--tag", action="append", default=[], help="key or key=value")
@@ -41,16 +45,19 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Add the instance, or say in a sentence why not."""
         team, region = _team(options["team"]), _region(options["region"])
+        jump_host = _jump_host(team, region, options["jump"])
         try:
-            host_key = self._confirmed_host_key(options)
+            host_key = self._confirmed_host_key(options, jump_host)
             with transaction.atomic():
-                instance = _add(team, region, host_key, options)
+                instance = _add(team, region, host_key, jump_host, options)
         except CommandConsoleError as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"Added {instance.name} ({instance.uid}) to {team.name}.")
 
-    def _confirmed_host_key(self, options: dict[str, Any]) -> str:
-        key, seen = instances.read_host_key(host=options["host"], port=options["port"])
+    def _confirmed_host_key(self, options: dict[str, Any], jump_host: Instance | None) -> str:
+        key, seen = instances.read_host_key(
+            host=options["host"], port=options["port"], jump_host=jump_host
+        )
         if expected := options["fingerprint"]:
             if expected != seen:
                 raise CommandError(f"The server shows {seen}, not {expected}. Nothing was added.")
@@ -76,6 +83,18 @@ def _region(uid: str | None) -> Region:
     return region
 
 
+def _jump_host(team: Team, region: Region, name: str | None) -> Instance | None:
+    if not name:
+        return None
+    usable = Instance.objects.usable_by(team).filter(region=region)
+    found = list(usable.filter(Q(name=name) | Q(uid=name))[:2])
+    if not found:
+        raise CommandError(f"{team.name} has no instance {name} in this region to jump through.")
+    if len(found) > 1:
+        raise CommandError(f"Several instances are called {name}. Give the id of one, i-….")
+    return found[0]
+
+
 def _admin(team: Team) -> User:
     """Whoever runs commands on this machine acts as the team's first admin."""
     admin = User.objects.filter(
@@ -86,7 +105,13 @@ def _admin(team: Team) -> User:
     return admin
 
 
-def _add(team: Team, region: Region, host_key: str, options: dict[str, Any]) -> Instance:
+def _add(
+    team: Team,
+    region: Region,
+    host_key: str,
+    jump_host: Instance | None,
+    options: dict[str, Any],
+) -> Instance:
     return instances.add_instance(
         actor=_admin(team),
         team=team,
@@ -98,6 +123,7 @@ def _add(team: Team, region: Region, host_key: str, options: dict[str, Any]) -> 
         credential=_credential(team, region, options),
         host_key=host_key,
         tags=dict(tag.partition("=")[::2] for tag in options["tag"]),
+        jump_host=jump_host,
     )
 
 
