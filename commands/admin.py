@@ -9,13 +9,14 @@ from django.contrib.auth.admin import UserAdmin
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
 
 from commands.errors import CommandConsoleError
 from commands.models import Instance, Membership, Region, Team, User
 from commands.services import instances
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
+
     _InstanceAdmin = admin.ModelAdmin[Instance]
     _InstanceForm = ModelForm[Instance]
     _MembershipInline = admin.TabularInline[Membership, Team]
