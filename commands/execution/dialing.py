@@ -103,13 +103,12 @@ def pinned_key(text: str) -> tuple[str, bytes]:
         ) from None
 
 
-def private_key(endpoint: Endpoint) -> paramiko.PKey:
+def private_key(text: str, passphrase: str = "") -> paramiko.PKey:
     """The key to sign in with. Raises ConnectFailed with CREDENTIAL_UNUSABLE."""
-    passphrase = endpoint.passphrase
     # Not paramiko's own parser: 5.1 fails on half of all ECDSA keys in OpenSSH's format.
-    load = load_ssh_private_key if "BEGIN OPENSSH" in endpoint.private_key else load_pem_private_key
+    load = load_ssh_private_key if "BEGIN OPENSSH" in text else load_pem_private_key
     try:
-        data = endpoint.private_key.strip().encode() + b"\n"
+        data = text.strip().encode() + b"\n"
         return _wrapped(load(data, passphrase.encode() or None))
     except TypeError:
         reason = "it has no passphrase" if passphrase else "it needs a passphrase"

@@ -577,7 +577,9 @@ class Pool:
     def _connect(self, endpoint: Endpoint, attempt: Attempt) -> Connection:
         """Connect, compare the host key, sign in. Raises ConnectFailed, ConnectionLost."""
         kind, blob = pinned_key(endpoint.host_key)
-        key = None if endpoint.password else private_key(endpoint)
+        key = None
+        if not endpoint.password:
+            key = private_key(endpoint.private_key, endpoint.passphrase)
         for number in range(1, TRIES + 1):
             attempt.check()
             connection = _transport(self._link(endpoint, attempt))

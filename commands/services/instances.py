@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import RestrictedError
 
 from commands import access
-from commands.errors import Conflict, Denied, Invalid
-from commands.execution import hostkey
+from commands.errors import Conflict, ConnectFailed, Denied, Invalid
+from commands.execution import dialing, hostkey
 from commands.models import Credential, Grant, Instance, InstanceTag, Region, Team, User
 from commands.models.instance import fingerprint
 from commands.services import connections, jumps, runs, teams
@@ -125,6 +125,14 @@ def add_credential(
         secret=private_key or password,
         passphrase=passphrase,
     )
+
+
+def check_private_key(private_key: str, passphrase: str = "") -> None:
+    """Raise Invalid, and say why, where nobody can sign in with a key."""
+    try:
+        dialing.private_key(private_key, passphrase)
+    except ConnectFailed as error:
+        raise Invalid(error.message, field="secret") from None
 
 
 def read_host_key(*, host: str, port: int, jump_host: Instance | None = None) -> tuple[str, str]:

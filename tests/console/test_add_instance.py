@@ -13,7 +13,7 @@ from commands.models import Credential, Instance, Membership
 from commands.models.instance import fingerprint
 from commands.services import runs
 from tests.conftest import HOST_KEY
-from tests.sshd import Sshd
+from tests.sshd import Sshd, ssh_keygen
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +96,52 @@ def test_a_team_without_an_admin(add, cast):
     Membership.objects.filter(role="team_admin").delete()
     with pytest.raises(CommandError, match="no team admin"):
         add()
+
+
+@pytest.fixture
+def passphrase(monkeypatch):
+    """What is typed where a passphrase is asked for, as a list of one."""
+    typed = ["right"]
+    monkeypatch.setattr("console.management.commands.add_instance.getpass", lambda _: typed[0])
+    return typed
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_key_with_a_passphrase_signs_in(add, server, tmp_path, passphrase, kind):
+    public = ssh_keygen(tmp_path / "key", kind, "right")
+    with (server.directory / "authorized_keys").open("a") as keys:
+        keys.write(public + "\n")
+    add(key=tmp_path / "key", passphrase=True, user=server.endpoint.user)
+    executor = SshExecutor()
+    try:
+        assert executor.probe(runs.endpoint(Instance.objects.get()))
+    finally:
+        executor.close()
+
+
+def test_a_key_that_does_not_open_is_not_taken(add, tmp_path, passphrase):
+    ssh_keygen(tmp_path / "key", passphrase="right")
+    with pytest.raises(CommandError, match="it needs a passphrase"):
+        add(key=tmp_path / "key")
+    passphrase[0] = "wrong"
+    with pytest.raises(CommandError, match="the passphrase does not open it"):
+        add(key=tmp_path / "key", passphrase=True)
+    (tmp_path / "key.pub").write_bytes(b"\xff")
+    with pytest.raises(CommandError, match=r"key.pub can't be read: it is no text"):
+        add(key=tmp_path / "key.pub")
+    (tmp_path / "none").write_text("none")
+    with pytest.raises(CommandError, match="not a private key"):
+        add(key=tmp_path / "none")
+    assert not Credential.objects.exists()
+
+
+def test_the_same_key_with_another_passphrase_is_another_credential(add, tmp_path, passphrase):
+    ssh_keygen(tmp_path / "key", passphrase="right")
+    add(key=tmp_path / "key", passphrase=True)
+    Credential.objects.update(passphrase="wrong")
+    add("web-02", key=tmp_path / "key", passphrase=True)
+    assert {each.passphrase for each in Credential.objects.all()} == {"wrong", "right"}
+    assert Instance.objects.get(name="web-02").credential.passphrase == "right"
 
 
 @pytest.fixture

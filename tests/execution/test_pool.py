@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
+import subprocess
 import threading
 import time
 import weakref
@@ -203,6 +204,22 @@ def test_key_types(pool: Pool, tmp_path: Path, kind: str) -> None:
         session = pool.open(server.endpoint)
         assert session.connected
         session.close()
+
+
+@pytest.mark.parametrize("form", ["RFC4716", "PKCS8", "PEM"])
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_keys_with_a_passphrase(
+    pool: Pool, sshd: Sshd, tmp_path: Path, kind: str, form: str
+) -> None:
+    public = ssh_keygen(tmp_path / "key", kind, "old")
+    change = ["-p", "-q", "-P", "old", "-N", "pass phrase", "-m", form]
+    subprocess.run(["ssh-keygen", *change, "-f", str(tmp_path / "key")], check=True)
+    with (sshd.directory / "authorized_keys").open("a") as keys:
+        keys.write(public + "\n")
+    given = {"private_key": (tmp_path / "key").read_text(), "passphrase": "pass phrase"}
+    session = pool.open(dataclasses.replace(sshd.endpoint, **given))
+    assert session.connected
+    session.close()
 
 
 def test_more_runs_than_sessions(executor: SshExecutor, tmp_path: Path) -> None:

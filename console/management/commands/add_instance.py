@@ -47,9 +47,10 @@ class Command(BaseCommand):
         team, region = _team(options["team"]), _region(options["region"])
         jump_host = _jump_host(team, region, options["jump"])
         try:
+            secret = _key(options)
             host_key = self._confirmed_host_key(options, jump_host)
             with transaction.atomic():
-                instance = _add(team, region, host_key, jump_host, options)
+                instance = _add(team, region, host_key, jump_host, secret, options)
         except CommandConsoleError as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"Added {instance.name} ({instance.uid}) to {team.name}.")
@@ -110,6 +111,7 @@ def _add(
     region: Region,
     host_key: str,
     jump_host: Instance | None,
+    secret: tuple[str, str] | None,
     options: dict[str, Any],
 ) -> Instance:
     return instances.add_instance(
@@ -120,17 +122,33 @@ def _add(
         host=options["host"],
         port=options["port"],
         user=options["user"],
-        credential=_credential(team, region, options),
+        credential=_credential(team, region, secret, options),
         host_key=host_key,
         tags=dict(tag.partition("=")[::2] for tag in options["tag"]),
         jump_host=jump_host,
     )
 
 
-def _credential(team: Team, region: Region, options: dict[str, Any]) -> Credential:
-    """The credential for a key file, shared by all instances added with the same file."""
+def _key(options: dict[str, Any]) -> tuple[str, str] | None:
+    """Private key and passphrase, with which one can sign in; None if a password is meant."""
     path: Path | None = options["key"]
     if path is None:
+        return None
+    try:
+        private_key = path.expanduser().read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CommandError(f"{path} can't be read: {reason}.") from None
+    passphrase = getpass("Passphrase: ") if options["passphrase"] else ""
+    instances.check_private_key(private_key, passphrase)
+    return private_key, passphrase
+
+
+def _credential(
+    team: Team, region: Region, secret: tuple[str, str] | None, options: dict[str, Any]
+) -> Credential:
+    """The credential for a key file, shared by all instances added with the same file."""
+    if secret is None:
         return instances.add_credential(
             actor=_admin(team),
             team=team,
@@ -138,18 +156,15 @@ def _credential(team: Team, region: Region, options: dict[str, Any]) -> Credenti
             name=f"Password of {options['name']}",
             password=getpass(f"Password of {options['user']}@{options['host']}: "),
         )
-    try:
-        private_key = path.expanduser().read_text()
-    except OSError as error:
-        raise CommandError(f"{path} can't be read: {error.strerror}.") from None
-    known = Credential.objects.filter(team=team, region=region, name=f"Key {path.name}").first()
-    if known is not None and known.secret == private_key:
+    name = f"Key {options['key'].name}"
+    known = Credential.objects.filter(team=team, region=region, name=name).first()
+    if known is not None and (known.secret, known.passphrase) == secret:
         return known
     return instances.add_credential(
         actor=_admin(team),
         team=team,
         region=region,
-        name=f"Key {path.name}" if known is None else f"Key {path.name} of {options['name']}",
-        private_key=private_key,
-        passphrase=getpass("Passphrase: ") if options["passphrase"] else "",
+        name=name if known is None else f"{name} of {options['name']}",
+        private_key=secret[0],
+        passphrase=secret[1],
     )
