@@ -8,6 +8,10 @@ connection is made only where the instance refuses more channels (``MaxSessions`
 One thread for the whole pool, the keeper, closes idle connections and asks each busy one for
 a sign of life: a peer that accepts bytes but never answers is as dead as one that is gone.
 
+An instance with a jump host is reached through a channel of a connection to that host. Such a
+connection is one like any other: kept, shared, limited, asked for signs of life. Whatever goes
+through it takes a place on it, keeps it busy, and ends with it.
+
 A connection is made in a thread of its own, an *attempt*, with no lock held. Whoever needs that
 connection waits for the attempt and shares its failure; closing the pool, or abandoning one
 call, wakes those who wait at once, whatever the attempt itself is waiting for.
@@ -15,10 +19,7 @@ call, wakes those who wait at once, whatever the attempt itself is waiting for.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import errno
-import io
 import logging
 import os
 import random
@@ -27,20 +28,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-    load_ssh_private_key,
-)
 
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError
+from commands.execution import forwarding
+from commands.execution.dialing import (
+    Dropped,
+    Link,
+    Timing,
+    dial,
+    handshake,
+    pinned_key,
+    private_key,
+    protocol_error,
+    sign_in,
+)
 from commands.execution.executor import Endpoint
+from commands.execution.forwarding import Refused, Transport, Tunnel
 from commands.rules.status import ErrorCode
 
 SESSIONS = 10
@@ -55,27 +61,12 @@ TRIES = 4
 """Attempts where sshd drops a new connection because too many are signing in."""
 OPENING = 45.0
 """Seconds after which no further attempt at a channel is begun."""
+ANSWERS = 2.0
+"""Seconds for a sign of life from a jump host where an instance gave none."""
 RESTING = 2.0
 """Seconds before a connection that refused a channel is asked for one again."""
 
 log = logging.getLogger(__name__)
-
-_RSA = ("rsa-sha2-512", "rsa-sha2-256")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How many seconds things may take.
-
-    To connect, to sign in, between two signs of life, until one counts as missing, and until
-    an unused connection is closed.
-    """
-
-    connect: float = 10.0
-    handshake: float = 20.0
-    beat: float = 5.0
-    dead: float = 9.0
-    idle: float = 120.0
 
 
 class Connection:
@@ -84,7 +75,7 @@ class Connection:
     ``system`` is what the other side is called, once somebody has asked (holding ``naming``).
     """
 
-    def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
+    def __init__(self, transport: Transport, sock: Link) -> None:
         self.transport = transport
         self.users = 0
         self.idle_since = time.monotonic()
@@ -208,6 +199,13 @@ class Session:
         """The same without waiting: closing says goodbye, and the peer may take no bytes."""
         threading.Thread(target=self.close, name="ssh-close", daemon=True).start()
 
+    def leave(self) -> None:
+        """The same, in a thread only where there is somebody to say goodbye to."""
+        if self.connected:
+            self.close_soon()
+        else:
+            self.close()
+
 
 class Call:
     """An operation in progress, which another thread may end.
@@ -255,7 +253,7 @@ class Attempt:
         self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._waiting: list[threading.Event] = []
-        self._sock: socket.socket | None = None
+        self._sock: Link | None = None
 
     def join(self, call: Call) -> None:
         """Let ``call`` be woken when this is over."""
@@ -283,7 +281,7 @@ class Attempt:
             for each in self._waiting:
                 each.set()
 
-    def hold(self, sock: socket.socket) -> None:
+    def hold(self, sock: Link) -> None:
         """Let ``stop`` shut ``sock`` down. Raises ConnectionLost where it was stopped."""
         with self._lock:
             self._sock = sock
@@ -343,18 +341,48 @@ class Pool:
 
         Raises ConnectFailed, or ConnectionLost once closed and when ``call`` is abandoned.
         """
-        call, until = call or Call(), time.monotonic() + OPENING
+        session = self._opened(partial(self._reserve, endpoint, call or Call()), self._session)
+        if session is None:
+            raise ConnectFailed(
+                "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
+                "or run fewer commands on it at a time.",
+                code=ErrorCode.NO_FREE_SESSION,
+            )
+        return session
+
+    def tunnel(self, jump: Endpoint, host: str, port: int, call: Call | None = None) -> Tunnel:
+        """A way to ``host`` through a channel of a connection to ``jump``.
+
+        Raises as ``open`` does; the sentence names the jump host where that is the cause.
+        """
+        if jump.jump is not None:
+            raise forwarding.no_chain(jump)
+
+        def reserve() -> Connection:
+            try:
+                return self._reserve(jump, call or Call())
+            except ConnectFailed as error:
+                raise forwarding.of_jump_host(jump, error) from None
+
+        session = self._opened(reserve, partial(self._forward, jump, host, port))
+        if session is None:
+            raise forwarding.no_room(jump)
+        return Tunnel(session.channel, session.leave)
+
+    def _opened(
+        self,
+        reserve: Callable[[], Connection],
+        act: Callable[[Connection], Session | None],
+    ) -> Session | None:
+        """What ``act`` makes of a reserved place; None if all connections refused for long."""
+        until = time.monotonic() + OPENING
         for _ in range(CONNECTIONS + TRIES):
             if time.monotonic() > until:
                 break
-            session = self._session(self._reserve(endpoint, call))
+            session = act(reserve())
             if session is not None:
                 return session
-        raise ConnectFailed(
-            "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
-            "or run fewer commands on it at a time.",
-            code=ErrorCode.NO_FREE_SESSION,
-        )
+        return None
 
     def open_on(self, connection: Connection) -> Session | None:
         """A new channel on this very connection; None where it has no place for one."""
@@ -420,6 +448,41 @@ class Pool:
             self._release(connection)
             raise
         return Session(channel, connection, self._release)
+
+    def _forward(
+        self, jump: Endpoint, host: str, port: int, connection: Connection
+    ) -> Session | None:
+        """As ``_session``, but a channel that is forwarded to ``host``. Raises ConnectFailed."""
+        limit = self.timing.connect
+        try:
+            channel = connection.transport.forward(host, port, limit)
+        except Refused as error:
+            self._release(connection)
+            if not error.for_now:
+                raise forwarding.not_forwarded(jump, host, port, error) from None
+        except Exception:
+            # It broke, or time is up; and who is it then that does not answer?
+            alive, well = connection.alive, self._still_answers(connection)
+            self._release(connection)
+            if alive and well:
+                raise forwarding.unanswered(jump, host, port, limit) from None
+            if alive:
+                self._drop_idle(jump, [connection])
+                raise forwarding.hung(jump) from None
+        except BaseException:
+            self._release(connection)
+            raise
+        else:
+            return Session(channel, connection, self._release)
+        connection.full_until = time.monotonic() + RESTING
+        return None
+
+    @staticmethod
+    def _still_answers(connection: Connection) -> bool:
+        if not connection.alive:
+            return False
+        connection.ask()
+        return connection.answers(time.monotonic() + ANSWERS)
 
     def _answering(self, endpoint: Endpoint) -> Connection | None:
         """An open connection that answers, the newest first. Closes what does not and is idle."""
@@ -497,7 +560,7 @@ class Pool:
             failure = error
         except Exception as error:
             log.exception("Connecting failed in an unknown way")
-            failure = _protocol(endpoint, error)
+            failure = protocol_error(endpoint, error)
         with self._lock:
             site = self._sites.get(endpoint)
             if site is not None and site.attempt is attempt:
@@ -505,25 +568,28 @@ class Pool:
                 if connection is not None:
                     connection.idle_since = time.monotonic()
                     site.connections.append(connection)
-            elif connection is not None:
-                # Closed meanwhile: `stop` has told everybody.
-                connection.close()
+                    connection = None
+        if connection is not None:
+            # Closed meanwhile: `stop` has told everybody. It may give back a place: no lock here.
+            connection.close()
         attempt.settle(failure)
 
     def _connect(self, endpoint: Endpoint, attempt: Attempt) -> Connection:
         """Connect, compare the host key, sign in. Raises ConnectFailed, ConnectionLost."""
         kind, blob = pinned_key(endpoint.host_key)
-        key = None if endpoint.password else private_key(endpoint)
+        key = None
+        if not endpoint.password:
+            key = private_key(endpoint.private_key, endpoint.passphrase)
         for number in range(1, TRIES + 1):
             attempt.check()
-            connection = _transport(_dial(endpoint, self.timing, attempt))
+            connection = _transport(self._link(endpoint, attempt))
             try:
                 with self._turn(attempt):
-                    _handshake(connection.transport, endpoint, kind, blob, self.timing)
-                    _sign_in(connection.transport, endpoint, key, self.timing)
+                    handshake(connection.transport, endpoint, kind, blob, self.timing)
+                    sign_in(connection.transport, endpoint, key, self.timing)
                     connection.transport.set_keepalive(int(self.timing.beat))
                 return connection
-            except _Dropped as error:
+            except Dropped as error:
                 connection.close()
                 if number == TRIES:
                     raise error.failure from error
@@ -532,6 +598,18 @@ class Pool:
                 raise
             attempt.stopped.wait(random.uniform(0.2, 0.6) * number)  # noqa: S311 - no secret
         raise AssertionError("unreachable")
+
+    def _link(self, endpoint: Endpoint, attempt: Attempt) -> Link:
+        """A socket to the endpoint, or a way through its jump host. Raises as ``_connect``."""
+        if endpoint.jump is None:
+            return dial(endpoint, self.timing, attempt)
+        tunnel = self.tunnel(endpoint.jump, endpoint.host, endpoint.port)
+        try:
+            attempt.hold(tunnel)
+        except BaseException:
+            tunnel.close()
+            raise
+        return tunnel
 
     @contextlib.contextmanager
     def _turn(self, attempt: Attempt) -> Iterator[None]:
@@ -578,190 +656,13 @@ class Pool:
                 connection.close()
 
 
-class _Dropped(Exception):
-    """sshd closed the connection before it said who it is: worth another try."""
-
-    def __init__(self, failure: ConnectFailed) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
 def _closing() -> ConnectionLost:
     return ConnectionLost("The console is shutting down.")
 
 
-def _transport(sock: socket.socket) -> Connection:
+def _transport(sock: Link) -> Connection:
     try:
-        return Connection(paramiko.Transport(sock), sock)
+        return Connection(Transport(sock), sock)
     except BaseException:
         sock.close()
         raise
-
-
-def pinned_key(text: str) -> tuple[str, bytes]:
-    """Type and bytes of a public key line. Raises ConnectFailed: nothing usable is pinned."""
-    words = text.split()
-    try:
-        return words[0], base64.b64decode(words[1], validate=True)
-    except (IndexError, ValueError):
-        raise ConnectFailed(
-            "No host key is recorded for this instance. Fetch and confirm it first.",
-            code=ErrorCode.HOST_KEY_UNKNOWN,
-        ) from None
-
-
-def private_key(endpoint: Endpoint) -> paramiko.PKey:
-    """The key to sign in with. Raises ConnectFailed with CREDENTIAL_UNUSABLE."""
-    passphrase = endpoint.passphrase
-    # Not paramiko's own parser: 5.1 fails on half of all ECDSA keys in OpenSSH's format.
-    load = load_ssh_private_key if "BEGIN OPENSSH" in endpoint.private_key else load_pem_private_key
-    try:
-        data = endpoint.private_key.strip().encode() + b"\n"
-        return _wrapped(load(data, passphrase.encode() or None))
-    except TypeError:
-        reason = "it has no passphrase" if passphrase else "it needs a passphrase"
-    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
-        reason = "it is not a private key that the console can read"
-        if passphrase:
-            reason = "the passphrase does not open it"
-    raise ConnectFailed(
-        f"The private key cannot be used: {reason}. Store another key or passphrase.",
-        code=ErrorCode.CREDENTIAL_UNUSABLE,
-    )
-
-
-def _wrapped(key: object) -> paramiko.PKey:
-    """Paramiko's form of a key of the cryptography package. ValueError: an unknown type."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return paramiko.ECDSAKey(vals=(key, key.public_key()))
-    if isinstance(key, rsa.RSAPrivateKey):
-        return paramiko.RSAKey(key=key)
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        return paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
-    raise ValueError("unknown type of key")
-
-
-def _dial(endpoint: Endpoint, timing: Timing, attempt: Attempt) -> socket.socket:
-    where = f"{endpoint.host} port {endpoint.port}"
-    try:
-        sock = _connected(endpoint, timing.connect, attempt)
-    except ConnectionRefusedError:
-        text = f"{where} refused the connection. Is sshd running there, and the port right?"
-        raise ConnectFailed(text, code=ErrorCode.CONNECTION_REFUSED) from None
-    except TimeoutError:
-        text = f"{where} did not answer in {timing.connect:g} s. Check address and firewall."
-        raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
-    except (OSError, ValueError, OverflowError) as error:
-        text = f"{where} cannot be reached: {_reason(error)}. Check address and network."
-        raise ConnectFailed(text, code=ErrorCode.INSTANCE_UNREACHABLE) from None
-    # Before the handshake: Nagle's delay triples the time that one takes.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # The kernel gives up on a peer that acknowledges nothing, even in the middle of a send.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.dead * 1000))
-    return sock
-
-
-def _connected(endpoint: Endpoint, limit: float, attempt: Attempt) -> socket.socket:
-    """``socket.create_connection``, but ``attempt`` may stop it; ``limit`` is for all addresses."""
-    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    until = time.monotonic() + limit
-    failure: OSError = OSError("the name has no address")
-    for number, (family, kind, protocol, _, address) in enumerate(found):
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            failure = error
-            continue
-        try:
-            attempt.hold(sock)
-            left = (until - time.monotonic()) / (len(found) - number)
-            sock.settimeout(max(0.05, left))
-            sock.connect(address)
-            attempt.check()
-            return sock
-        except OSError as error:
-            sock.close()
-            attempt.check()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-    raise failure
-
-
-def _handshake(
-    transport: paramiko.Transport, endpoint: Endpoint, kind: str, blob: bytes, timing: Timing
-) -> None:
-    # Longer than ours, so that it is never a silent server that is taken for a busy one.
-    transport.banner_timeout = timing.handshake + 5
-    transport.auth_timeout = timing.handshake
-    changed = ConnectFailed(
-        f"The host key of {endpoint.host} is not the recorded one. If the server was rebuilt, "
-        "confirm its new key; if not, somebody may be in between.",
-        code=ErrorCode.HOST_KEY_CHANGED,
-    )
-    try:
-        transport.get_security_options().key_types = _RSA if kind == "ssh-rsa" else (kind,)
-    except ValueError:
-        text = f"Host keys of type {kind} are not supported. Record a key of another type."
-        raise ConnectFailed(text, code=ErrorCode.HOST_KEY_UNKNOWN) from None
-    try:
-        transport.start_client(timeout=timing.handshake)
-    except Exception as error:
-        # Whatever the transport's thread died of is raised here, also a ValueError.
-        if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-            if "host key" in str(error).lower():
-                raise changed from None
-            raise _protocol(endpoint, error) from None
-        if not transport.remote_version or isinstance(error, EOFError | ConnectionResetError):
-            raise _Dropped(_protocol(endpoint, error)) from None
-        raise _protocol(endpoint, error) from None
-    if not transport.initial_kex_done:
-        text = f"{endpoint.host} port {endpoint.port} did not finish an SSH handshake in time."
-        raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT)
-    found = transport.get_remote_server_key()
-    if found.get_name() != kind or found.asbytes() != blob:
-        raise changed
-
-
-def _sign_in(
-    transport: paramiko.Transport, endpoint: Endpoint, key: paramiko.PKey | None, timing: Timing
-) -> None:
-    try:
-        if key is None:
-            more = transport.auth_password(endpoint.user, endpoint.password)
-        else:
-            more = transport.auth_publickey(endpoint.user, key)
-    except paramiko.AuthenticationException as error:
-        if transport.is_active() or not isinstance(error.__cause__, EOFError):
-            raise _refused(endpoint, key) from None
-        raise _protocol(endpoint, error) from None
-    except Exception as error:
-        raise _protocol(endpoint, error) from None
-    if more or not transport.is_authenticated():
-        raise _refused(endpoint, key)
-
-
-def _refused(endpoint: Endpoint, key: paramiko.PKey | None) -> ConnectFailed:
-    if key is None:
-        advice = "Check user name and password, and whether sshd allows passwords."
-    else:
-        advice = f"Is {key.get_name()} {key.fingerprint} in that user's authorized_keys?"
-    text = f"{endpoint.host} did not let {endpoint.user} sign in. {advice}"
-    return ConnectFailed(text, code=ErrorCode.SIGN_IN_REFUSED)
-
-
-def _protocol(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
-    text = (
-        f"{endpoint.host} port {endpoint.port} did not complete an SSH handshake: "
-        f"{_reason(error)}. Is it an SSH server, and is it overloaded?"
-    )
-    return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in errno.errorcode and error.strerror:
-        return error.strerror
-    return str(error).rstrip(".") or type(error).__name__

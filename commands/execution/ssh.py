@@ -31,6 +31,7 @@ from commands.errors import (
     StartRefused,
 )
 from commands.execution import remote
+from commands.execution.dialing import Timing
 from commands.execution.executor import (
     ACCOUNT_NAME,
     FOLLOW_LIMIT,
@@ -46,7 +47,7 @@ from commands.execution.executor import (
     Started,
     Stream,
 )
-from commands.execution.pool import Call, Connection, Pool, Session, Timing
+from commands.execution.pool import Call, Connection, Pool, Session
 from commands.execution.remote import Frame, Reader
 from commands.rules.status import ErrorCode
 
@@ -655,7 +656,10 @@ def _told(word: str, limit: int) -> str:
 
 
 def _place(endpoint: Endpoint, run_as: str) -> _Place:
-    return endpoint.host, endpoint.port, endpoint.user, run_as
+    host, jump = endpoint.host, endpoint.jump
+    # One private address may be another machine behind each jump host.
+    way = f"{jump.host}:{jump.port}>{host}" if jump is not None else host
+    return way, endpoint.port, endpoint.user, run_as
 
 
 @contextlib.contextmanager

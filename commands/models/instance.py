@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from commands.models.fields import EncryptedTextField
@@ -181,7 +181,8 @@ class Instance(models.Model):
 
     ``connection`` is what the last light check found, at ``checked_at``; it has been so since
     ``connection_since``, and ``connection_info`` says why. ``system`` is the operating system
-    as the instance calls it.
+    as the instance calls it. ``jump_host`` is what the console connects through, if not directly;
+    that one is always reached directly (``services.jumps``).
     """
 
     Os = Os
@@ -196,6 +197,9 @@ class Instance(models.Model):
     port = models.PositiveIntegerField(default=22)
     user = models.CharField(max_length=64)
     credential = models.ForeignKey(Credential, on_delete=models.PROTECT, related_name="instances")
+    jump_host = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.RESTRICT, related_name="behind"
+    )
     host_key = models.TextField(help_text=_("Pinned public key, such as ssh-ed25519 AAAA…"))
     enabled = models.BooleanField(default=True)
     connection = models.CharField(
@@ -223,6 +227,9 @@ class Instance(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(os_type__in=["linux", "windows"]), name="instance_os_type"
+            ),
+            models.CheckConstraint(
+                condition=~Q(jump_host=F("pk")), name="instance_jump_host_is_another"
             ),
             models.CheckConstraint(
                 condition=Q(connection__in=[state.value for state in Connection]),

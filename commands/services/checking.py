@@ -132,8 +132,7 @@ class Checker:
 def _find(executor: Executor, target: Target) -> Finding | None:
     """What a probe finds; None if this process lets go of it."""
     if target.endpoint is None:
-        info = connections.UNDECIPHERABLE
-        return Finding(target, Connection.SIGN_IN_REFUSED, timezone.now(), info=info)
+        return Finding(target, target.state, timezone.now(), info=target.obstacle)
     try:
         system = executor.probe(target.endpoint)
     except ConnectFailed as error:

@@ -24,7 +24,7 @@ from commands.models import Credential, Instance
 from commands.models.instance import InstanceQuerySet
 from commands.rules import limits
 from commands.rules.connection import Connection
-from commands.services import runs
+from commands.services import jumps, runs
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,27 @@ UNDECIPHERABLE = (
     "The instance's credential can't be decrypted: the console lacks the encryption key it was "
     "stored with. An admin must add that key."
 )
+_FORGOTTEN = {
+    "connection": Connection.UNKNOWN.value,
+    "connection_since": None,
+    "checked_at": None,
+    "connection_info": "",
+    "system": "",
+}
 _FOUND = ["connection", "connection_since", "connection_info", "checked_at", "system"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An instance to check. ``endpoint`` is None where its credential can't be decrypted."""
+    """An instance to check. Where it can't even be asked, ``endpoint`` is None.
+
+    ``obstacle`` then says why, and ``state`` is what that makes of it.
+    """
 
     instance_id: int
     endpoint: Endpoint | None
+    obstacle: str = ""
+    state: Connection = Connection.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,8 @@ def claim(*, instance_ids: Iterable[int], now: datetime) -> list[Target]:
         rows = list(
             _due(now)
             .filter(pk__in=instance_ids)
+            # Not joined: on PostgreSQL a row that may be missing can't be locked.
+            .prefetch_related("jump_host")
             # No key: tasks on these instances may be created meanwhile.
             .select_for_update(no_key=True, skip_locked=True)
             .order_by("pk")
@@ -86,6 +100,7 @@ def record(*, findings: Sequence[Finding]) -> int:
     with transaction.atomic():
         rows = list(
             Instance.objects.filter(pk__in=found, enabled=True, checked_at__isnull=False)
+            .prefetch_related("jump_host")
             .select_for_update(no_key=True)
             .order_by("pk")
         )
@@ -102,11 +117,13 @@ def record(*, findings: Sequence[Finding]) -> int:
 def forget(instance: Instance) -> None:
     """Have an instance that is new, or reached in another way now, checked at once.
 
-    The caller saves it. A check in progress finds that it is not the one that was asked.
+    The caller saves it; what is reached through it is forgotten, too. A check in progress finds
+    that it is not the one that was asked.
     """
-    instance.connection = Connection.UNKNOWN.value
-    instance.connection_since = instance.checked_at = None
-    instance.connection_info = instance.system = ""
+    for column, value in _FORGOTTEN.items():
+        setattr(instance, column, value)
+    if instance.pk is not None:
+        instance.behind.update(**_FORGOTTEN)
     queue.enqueue(queue.Job.CHECK_CONNECTIONS)
 
 
@@ -124,14 +141,26 @@ def _targets(rows: Iterable[Instance]) -> list[Target]:
     credentials: dict[int, Credential | None] = {}
     targets = []
     for row in rows:
-        key = row.credential_id
-        if key not in credentials:
-            credentials[key] = _credential(key)
-        credential = credentials[key]
-        if credential is not None:
-            row.credential = credential
-        targets.append(Target(row.pk, runs.endpoint(row) if credential is not None else None))
+        if obstacle := jumps.obstacle(row):
+            targets.append(Target(row.pk, None, obstacle, Connection.UNREACHABLE))
+        elif _readable(row, credentials) and _readable(row.jump_host, credentials):
+            targets.append(Target(row.pk, runs.endpoint(row)))
+        else:
+            targets.append(Target(row.pk, None, UNDECIPHERABLE, Connection.SIGN_IN_REFUSED))
     return targets
+
+
+def _readable(instance: Instance | None, credentials: dict[int, Credential | None]) -> bool:
+    """Give the instance its credential, if that can be read. Each is read once."""
+    if instance is None:
+        return True
+    key = instance.credential_id
+    if key not in credentials:
+        credentials[key] = _credential(key)
+    credential = credentials[key]
+    if credential is not None:
+        instance.credential = credential
+    return credential is not None
 
 
 def _credential(key: int) -> Credential | None:

@@ -41,6 +41,8 @@ SLACK = timedelta(seconds=60)
 """How long after its timeout a run out of reach is given up: its end can't be known."""
 
 ATTACH_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+START_AGAIN_S = (1.0, 3.0)
+"""Pauses before a start is tried again that certainly began nothing and may work later."""
 OVERDUE_S = 30.0
 """Seconds that ending a run takes that outlived its timeout."""
 
@@ -51,6 +53,15 @@ _INVALID_CODES = {
     ErrorCode.LAUNCHER_NOT_FOUND,
     ErrorCode.COMMAND_NOT_APPLICABLE,
 }
+_PASSING = {
+    ErrorCode.BANNER_TIMEOUT,
+    ErrorCode.CONNECTION_DROPPED,
+    ErrorCode.CONNECTION_REFUSED,
+    ErrorCode.CONNECTION_TIMEOUT,
+    ErrorCode.JUMP_HOST_BUSY,
+    ErrorCode.NO_FREE_SESSION,
+}
+"""Reasons of ``ConnectFailed`` that may be gone in a few seconds: a restart, too much at once."""
 _OF_THE_USER = {ErrorCode.ACCOUNT_NOT_EXISTS, ErrorCode.RUN_AS_REFUSED}
 """Refused at the door: nobody looked whether an earlier attempt has started the script."""
 
@@ -150,17 +161,21 @@ class Follower:
     def _start(self, claimed: Claimed) -> Started | None:
         """Start the script; None if this worker is stopping.
 
-        Raises ConnectFailed and StartRefused only where it is certain that nothing was started;
-        where it may have begun, being unreachable is no proof, and it is asked again. Starting
-        is idempotent on the instance, so asking again can't run it twice.
+        Raises ConnectFailed and StartRefused only where it is certain that nothing was started,
+        after a few tries where the reason may pass; where it may have begun, being unreachable
+        is no proof, and it is asked again. Starting is idempotent on the instance, so asking
+        again can't run it twice.
         """
         may_have_begun = claimed.may_have_begun
-        attempt = 0
+        attempt = tried = 0
         while not self._stopping.is_set():
             try:
                 started = self._executor.start(claimed.endpoint, claimed.spec)
             except (ConnectFailed, ConnectionLost, StartRefused) as error:
                 may_have_begun |= isinstance(error, ConnectionLost)
+                if not may_have_begun and self._start_again(claimed, error, tried):
+                    tried += 1
+                    continue
                 if not may_have_begun or _denies(error):
                     raise
                 if timezone.now() > claimed.deadline + SLACK:
@@ -179,6 +194,15 @@ class Follower:
             )
             return started
         return None
+
+    def _start_again(self, claimed: Claimed, error: ExecutionError, tried: int) -> bool:
+        """Whether to try once more to start what was not started; waits before it says so."""
+        passing = isinstance(error, ConnectFailed) and error.code in _PASSING
+        if not passing or tried >= len(START_AGAIN_S):
+            return False
+        log.info("Run %s is tried again soon: %s", claimed.spec.run_id, error.message)
+        self._stopping.wait(START_AGAIN_S[tried] * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        return True
 
     def _follow(self, claimed: Claimed, handle: Handle, deadline: datetime) -> Finished | None:
         """Follow to the end, attaching as often as it takes; None if this worker is stopping."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models import RestrictedError
 
 from commands import access
-from commands.errors import Conflict, Denied, Invalid
-from commands.execution import hostkey
+from commands.errors import Conflict, ConnectFailed, Denied, Invalid
+from commands.execution import dialing, hostkey
 from commands.models import Credential, Grant, Instance, InstanceTag, Region, Team, User
 from commands.models.instance import fingerprint
-from commands.services import connections, teams
+from commands.services import connections, jumps, runs, teams
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
 
 _NAME = re.compile(r"[\w .:@-]{1,128}")
 
@@ -30,17 +36,64 @@ def add_instance(
     host_key: str,
     tags: dict[str, str] | None = None,
     os_type: str = Instance.Os.LINUX,
+    jump_host: Instance | None = None,
 ) -> Instance:
     """Make a server known to the console.
 
     ``host_key`` is its public key as ``"type base64"``, read and confirmed by a person; no
-    other key will be accepted. Raises Denied, Invalid.
+    other key will be accepted. ``jump_host`` is the instance through which it is reached, if
+    not directly. Raises Denied, Invalid.
     """
     access.require(actor, access.Permission.INSTANCE_MANAGE, team)
     if credential.team_id != team.pk or credential.region_id != region.pk:
         raise Denied("That credential belongs to another team or region.")
-    instance = Instance(team=team, region=region, name=name, credential=credential, os_type=os_type)
+    jumps.check(team=team, region=region, jump_host=jump_host)
+    instance = Instance(
+        team=team,
+        region=region,
+        name=name,
+        credential=credential,
+        os_type=os_type,
+        jump_host=jump_host,
+    )
     return _keep(instance, host=host, port=port, user=user, host_key=host_key, tags=tags or {})
+
+
+@transaction.atomic
+def set_jump_host(*, actor: User, instance: Instance, jump_host: Instance | None) -> Instance:
+    """Reach ``instance`` through ``jump_host`` from now on, or directly (None).
+
+    Runs that are followed are attached again as soon as their connection ends. Raises Denied,
+    Invalid.
+    """
+    check_jump_host(actor=actor, instance=instance, jump_host=jump_host)
+    instance.jump_host = jump_host
+    connections.forget(instance)
+    instance.save()
+    return instance
+
+
+@transaction.atomic
+def check_jump_host(*, actor: User, instance: Instance, jump_host: Instance | None) -> None:
+    """Raise what ``set_jump_host`` would, and change nothing."""
+    access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
+    jumps.check(team=instance.team, region=instance.region, jump_host=jump_host, instance=instance)
+
+
+@transaction.atomic
+def remove_instance(*, actor: User | AnonymousUser, instance: Instance) -> None:
+    """Forget a server. Its runs stay, and those that go on can't be followed any longer.
+
+    Raises Denied; Conflict where others are reached through it.
+    """
+    access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
+    try:
+        instance.delete()
+    except RestrictedError:
+        names = jumps.names_behind(instance)
+        raise Conflict(
+            f"{instance.name} is the jump host of {names}. Have them reached in another way first."
+        ) from None
 
 
 @transaction.atomic
@@ -74,12 +127,26 @@ def add_credential(
     )
 
 
-def read_host_key(*, host: str, port: int) -> tuple[str, str]:
+def check_private_key(private_key: str, passphrase: str = "") -> None:
+    """Raise Invalid, and say why, where nobody can sign in with a key."""
+    try:
+        dialing.private_key(private_key, passphrase)
+    except ConnectFailed as error:
+        raise Invalid(error.message, field="secret") from None
+
+
+def read_host_key(*, host: str, port: int, jump_host: Instance | None = None) -> tuple[str, str]:
     """The key that a server shows now, and its fingerprint, for a person to compare.
 
-    Raises ConnectFailed. Do not call it inside a transaction: it waits for the network.
+    It is asked through ``jump_host``, if there is one. Raises ConnectFailed; Conflict if that
+    one's credential can't be decrypted. Do not call it inside a transaction: it waits for the
+    network.
     """
-    key = hostkey.read(host, port)
+    try:
+        jump = None if jump_host is None else runs.endpoint(jump_host)
+    except ImproperlyConfigured:
+        raise Conflict(connections.UNDECIPHERABLE) from None
+    key = hostkey.read(host, port, jump)
     return key, fingerprint(key)
 
 

@@ -23,7 +23,7 @@ from commands.models import Credential, Instance, Run
 from commands.rules import launcher
 from commands.rules.content import Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services import scripts
+from commands.services import jumps, scripts
 from commands.services.scripts import Binding, Script
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
                 "invocation__command",
                 "invocation__created_by",
                 "instance__team",
+                "instance__jump_host",
             )
             # Encrypted, so what is wrong with one must not stop the others: read one by one.
             .defer("invocation__values")
@@ -114,7 +115,8 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
 def _credentials(mine: Sequence[Run]) -> dict[int, Credential]:
     """Credentials by id, decrypted one by one: what is wrong with one stops no other run."""
     found: dict[int, Credential] = {}
-    for key in {run.instance.credential_id for run in mine if run.instance is not None}:
+    asked = [each for run in mine if run.instance is not None for each in _way(run.instance)]
+    for key in {each.credential_id for each in asked}:
         try:
             found[key] = Credential.objects.get(pk=key)
         except ImproperlyConfigured as error:
@@ -129,11 +131,11 @@ def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Cla
     refusal = _refusal(run) if fresh else None
     if instance is None:
         refusal = _NEVER_REACHED if fresh else _GONE
-    elif refusal is None and instance.credential_id not in credentials:
+    elif refusal is None and any(each.credential_id not in credentials for each in _way(instance)):
         refusal = _UNUSABLE
     if instance is not None and refusal is None:
         try:
-            return _claimed(run, instance, credentials[instance.credential_id], now)
+            return _claimed(run, instance, credentials, now)
         except ImproperlyConfigured as error:
             log.error("Values of run %s can't be used: %s", run.pk, error)
             refusal = _UNUSABLE
@@ -191,6 +193,8 @@ def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
     if not access.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
+    if obstacle := jumps.obstacle(instance):
+        return ErrorCode.NO_LONGER_ALLOWED, obstacle
     if not access.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
@@ -203,14 +207,16 @@ class _Altered(Exception):
     """A row says something else than when its task was created."""
 
 
-def _claimed(run: Run, instance: Instance, credential: Credential, now: datetime) -> Claimed:
+def _claimed(
+    run: Run, instance: Instance, credentials: Mapping[int, Credential], now: datetime
+) -> Claimed:
     """Raises _Altered or Invalid; ImproperlyConfigured if values can't be decrypted."""
     script = Script.of(run.invocation)
     began = run.started_at or now
     return Claimed(
         run_id=run.pk,
         invocation_id=run.invocation.pk,
-        endpoint=_endpoint(instance, credential),
+        endpoint=_endpoint(instance, credentials),
         spec=_spec(run, script),
         base=run.base,
         offsets=Offsets(run.stdout_size, run.stderr_size),
@@ -239,10 +245,16 @@ def _spec(run: Run, script: Script) -> RunSpec:
 
 def endpoint(instance: Instance) -> Endpoint:
     """Where ``instance`` is and how to sign in there, with its secrets decrypted."""
-    return _endpoint(instance, instance.credential)
+    return _endpoint(instance, {each.credential_id: each.credential for each in _way(instance)})
 
 
-def _endpoint(instance: Instance, credential: Credential) -> Endpoint:
+def _way(instance: Instance) -> list[Instance]:
+    """Where the console signs in to reach ``instance``: its jump host, if any, and itself."""
+    return [instance] if instance.jump_host is None else [instance.jump_host, instance]
+
+
+def _endpoint(instance: Instance, credentials: Mapping[int, Credential]) -> Endpoint:
+    credential, jump = credentials[instance.credential_id], instance.jump_host
     is_key = credential.kind == Credential.Kind.PRIVATE_KEY
     return Endpoint(
         host=instance.host,
@@ -252,4 +264,5 @@ def _endpoint(instance: Instance, credential: Credential) -> Endpoint:
         private_key=credential.secret if is_key else "",
         passphrase=credential.passphrase,
         password="" if is_key else credential.secret,
+        jump=None if jump is None else _endpoint(jump, credentials),
     )

@@ -6,12 +6,14 @@ import contextlib
 import dataclasses
 import gc
 import socket
+import subprocess
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from commands.errors import ConnectFailed, ConnectionLost
@@ -120,8 +122,15 @@ def test_a_name_that_does_not_exist(pool: Pool, sshd: Sshd) -> None:
     assert error.code == ErrorCode.INSTANCE_UNREACHABLE
 
 
-@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 200])
-def test_not_an_ssh_server(pool: Pool, sshd: Sshd, greeting: bytes) -> None:
+@pytest.mark.parametrize(
+    ("greeting", "code"),
+    [
+        (b"", ErrorCode.CONNECTION_DROPPED),
+        (b"Exceeded MaxStartups\r\n", ErrorCode.CONNECTION_DROPPED),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 200, ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_not_an_ssh_server(pool: Pool, sshd: Sshd, greeting: bytes, code: ErrorCode) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -136,15 +145,57 @@ def test_not_an_ssh_server(pool: Pool, sshd: Sshd, greeting: bytes) -> None:
         threading.Thread(target=serve, daemon=True).start()
         error = refusal(pool, dataclasses.replace(sshd.endpoint, port=server.getsockname()[1]))
         server.shutdown(socket.SHUT_RDWR)
-    assert error.code == ErrorCode.PROTOCOL_ERROR
+    assert error.code == code
 
 
 def test_a_server_that_says_nothing(sshd: Sshd) -> None:
     pool = Pool(Timing(connect=1, handshake=0.3))
     with socket.create_server(("127.0.0.1", 0)) as server:
         error = refusal(pool, dataclasses.replace(sshd.endpoint, port=server.getsockname()[1]))
-    assert error.code == ErrorCode.CONNECTION_TIMEOUT
+    assert error.code == ErrorCode.BANNER_TIMEOUT
     pool.close()
+
+
+def test_a_server_that_does_not_answer_a_sign_in(tmp_path: Path) -> None:
+    slow = {"AuthorizedKeysCommand": "/bin/sleep 30", "AuthorizedKeysCommandUser": "root"}
+    with Sshd.started(tmp_path, AuthorizedKeysFile="none", **slow) as [server]:
+        pool = Pool(Timing(handshake=1))
+        error = refusal(pool, server.endpoint)
+        assert error.code == ErrorCode.CONNECTION_TIMEOUT
+        assert "did not answer the sign-in" in error.message
+        pool.close()
+
+
+def test_max_startups_that_leave_no_room(tmp_path: Path) -> None:
+    with (
+        Sshd.started(tmp_path, MaxStartups="1", LoginGraceTime=60) as [server],
+        contextlib.ExitStack() as others,
+    ):
+
+        def occupied() -> bool:
+            # Until sshd has noticed that whoever came before is gone.
+            other = socket.create_connection(("127.0.0.1", server.port))
+            others.callback(other.close)
+            time.sleep(0.05)
+            return other.recv(4) == b"SSH-"
+
+        assert any(occupied() for _ in range(100))
+        pool = Pool()
+        error = refusal(pool, server.endpoint)
+        assert error.code == ErrorCode.CONNECTION_DROPPED
+        assert "MaxStartups" in error.message
+        pool.close()
+
+
+def test_no_session_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commands.execution.pool.CONNECTIONS", 2)
+    with Sshd.started(tmp_path, MaxSessions=0) as [server]:
+        pool = Pool()
+        error = refusal(pool, server.endpoint)
+        assert error.code == ErrorCode.NO_FREE_SESSION
+        assert "MaxSessions" in error.message
+        assert users(pool, server.endpoint) == 0
+        pool.close()
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
@@ -155,6 +206,22 @@ def test_key_types(pool: Pool, tmp_path: Path, kind: str) -> None:
         session.close()
 
 
+@pytest.mark.parametrize("form", ["RFC4716", "PKCS8", "PEM"])
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_keys_with_a_passphrase(
+    pool: Pool, sshd: Sshd, tmp_path: Path, kind: str, form: str
+) -> None:
+    public = ssh_keygen(tmp_path / "key", kind, "old")
+    change = ["-p", "-q", "-P", "old", "-N", "pass phrase", "-m", form]
+    subprocess.run(["ssh-keygen", *change, "-f", str(tmp_path / "key")], check=True)
+    with (sshd.directory / "authorized_keys").open("a") as keys:
+        keys.write(public + "\n")
+    given = {"private_key": (tmp_path / "key").read_text(), "passphrase": "pass phrase"}
+    session = pool.open(dataclasses.replace(sshd.endpoint, **given))
+    assert session.connected
+    session.close()
+
+
 def test_more_runs_than_sessions(executor: SshExecutor, tmp_path: Path) -> None:
     with Sshd.started(tmp_path, MaxSessions=3) as [server]:
         rig = Rig(executor, server.endpoint)
@@ -162,6 +229,33 @@ def test_more_runs_than_sessions(executor: SshExecutor, tmp_path: Path) -> None:
         assert runs == [f"{i}\n".encode() for i in range(12)]
         assert 4 <= executor.pool.connections(server.endpoint) <= 12
         executor.close()
+
+
+def test_twelve_runs_where_sshd_has_its_defaults(executor: SshExecutor, sshd: Sshd) -> None:
+    rig = Rig(executor, sshd.endpoint)
+    runs = together(12, lambda i: rig.run(rig.spec(f"sleep 0.5; echo {i}"))[1].stdout)
+    assert runs == [f"{i}\n".encode() for i in range(12)]
+    assert executor.pool.connections(sshd.endpoint) == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [paramiko.ChannelException(2, "Connect failed"), paramiko.SSHException("Unable to open")],
+)
+def test_both_ways_of_saying_that_there_is_no_session(
+    pool: Pool, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    real, asked = paramiko.Transport.open_session, []
+
+    def open_session(transport: paramiko.Transport, **values: float) -> paramiko.Channel:
+        asked.append(transport)
+        if len(set(asked)) == 1:
+            raise refusal
+        return real(transport, **values)
+
+    monkeypatch.setattr(paramiko.Transport, "open_session", open_session)
+    pool.open(sshd.endpoint).close()
+    assert len(set(asked)) == 2
 
 
 def test_max_startups(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_server_that_says_nothing(sshd: Sshd) -> None:
     executor = SshExecutor(Timing(connect=1, handshake=0.3))
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = dataclasses.replace(sshd.endpoint, port=server.getsockname()[1])
-        assert failure(executor, silent) == ErrorCode.CONNECTION_TIMEOUT
+        assert failure(executor, silent) == ErrorCode.BANNER_TIMEOUT
     executor.close()
 
 

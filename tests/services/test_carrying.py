@@ -122,7 +122,8 @@ def replace_timeout(claimed):
     return replace(claimed, spec=replace(claimed.spec, timeout=0))
 
 
-def test_what_is_refused_before_it_starts(create, worker, executor, fleet):
+def test_what_is_refused_before_it_starts(create, worker, executor, fleet, monkeypatch):
+    monkeypatch.setattr(following, "START_AGAIN_S", (0.01,))
     nowhere = create("say a", workdir="/no/such/directory")
     take(worker, nowhere)
     [run] = finished(nowhere)
@@ -134,6 +135,91 @@ def test_what_is_refused_before_it_starts(create, worker, executor, fleet):
     assert (run.status, run.error_code) == ("Aborted", "ConnectionRefused")
     assert run.error_info
     assert executor.started == []
+
+
+class Busy(FakeExecutor):
+    """Fails to connect as often as it is told, then works. Counts what was asked for."""
+
+    def __init__(self, code, failures):
+        super().__init__()
+        self.code, self.failures, self.asked = code, failures, 0
+
+    def start(self, endpoint, spec):
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise ConnectFailed("Not now.", code=self.code)
+        return super().start(endpoint, spec)
+
+
+def carried(create, executor):
+    """A run of a worker with this executor, once it has ended."""
+    made = Worker(executor)
+    try:
+        task = create("say a")
+        take(made, task)
+        return finished(task)[0]
+    finally:
+        made.stop()
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.CONNECTION_REFUSED,
+        ErrorCode.CONNECTION_TIMEOUT,
+        ErrorCode.BANNER_TIMEOUT,
+        ErrorCode.CONNECTION_DROPPED,
+        ErrorCode.NO_FREE_SESSION,
+        ErrorCode.JUMP_HOST_BUSY,
+    ],
+)
+def test_what_may_pass_is_tried_again_a_few_times(create, monkeypatch, code):
+    monkeypatch.setattr(following, "START_AGAIN_S", (0.01, 0.01))
+    executor = Busy(code, 2)
+    run = carried(create, executor)
+    assert (run.status, run.error_code, run.error_info) == ("Success", "", "")
+    assert (executor.asked, len(executor.started)) == (3, 1)
+    executor = Busy(code, 3)
+    run = carried(create, executor)
+    assert (run.status, run.error_code, run.error_info) == ("Aborted", code, "Not now.")
+    assert (executor.asked, executor.started) == (3, [])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.INSTANCE_UNREACHABLE,
+        ErrorCode.PROTOCOL_ERROR,
+        ErrorCode.SIGN_IN_REFUSED,
+        ErrorCode.HOST_KEY_CHANGED,
+        ErrorCode.CREDENTIAL_UNUSABLE,
+        ErrorCode.JUMP_HOST_REFUSED,
+    ],
+)
+def test_what_stays_wrong_is_told_at_once(create, code):
+    executor = Busy(code, 1)
+    run = carried(create, executor)
+    assert (run.status, run.error_code) == ("Aborted", code)
+    assert (executor.asked, executor.started) == (1, [])
+
+
+def test_a_run_that_waits_for_another_try_is_connecting(create, monkeypatch):
+    monkeypatch.setattr(following, "START_AGAIN_S", (30.0,))
+    executor = Busy(ErrorCode.CONNECTION_REFUSED, 1)
+    made = Worker(executor)
+    try:
+        task = create("say a")
+        take(made, task)
+        deadline = time.monotonic() + 30
+        while not executor.asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        made.stop()  # which does not wait for the next try, and stores what there is to store
+    run = task.runs.get()
+    assert (run.status, run.phase, run.error_code) == ("Pending", "connecting", "")
+    assert executor.asked == 1
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
+from django.db.models import Q
 
 from commands.errors import CommandConsoleError
 from commands.models import Credential, Instance, Region, Role, Team, User
@@ -31,6 +32,9 @@ class Command(BaseCommand):
             "--key", type=Path, help="private key file; without it a password is asked for"
         )
         parser.add_argument("--passphrase", action="store_true", help="ask for the key's one")
+        parser.add_argument(
+            "--jump", metavar="NAME", help="name or id of the instance to reach it through"
+        )
         parser.add_argument("--team", help="team that owns it (default: the first team)")
         parser.add_argument("--region", help="region it belongs to (default: local)")
         parser.add_argument("--tag", action="append", default=[], help="key or key=value")
@@ -41,16 +45,20 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Add the instance, or say in a sentence why not."""
         team, region = _team(options["team"]), _region(options["region"])
+        jump_host = _jump_host(team, region, options["jump"])
         try:
-            host_key = self._confirmed_host_key(options)
+            secret = _key(options)
+            host_key = self._confirmed_host_key(options, jump_host)
             with transaction.atomic():
-                instance = _add(team, region, host_key, options)
+                instance = _add(team, region, host_key, jump_host, secret, options)
         except CommandConsoleError as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"Added {instance.name} ({instance.uid}) to {team.name}.")
 
-    def _confirmed_host_key(self, options: dict[str, Any]) -> str:
-        key, seen = instances.read_host_key(host=options["host"], port=options["port"])
+    def _confirmed_host_key(self, options: dict[str, Any], jump_host: Instance | None) -> str:
+        key, seen = instances.read_host_key(
+            host=options["host"], port=options["port"], jump_host=jump_host
+        )
         if expected := options["fingerprint"]:
             if expected != seen:
                 raise CommandError(f"The server shows {seen}, not {expected}. Nothing was added.")
@@ -76,6 +84,18 @@ def _region(uid: str | None) -> Region:
     return region
 
 
+def _jump_host(team: Team, region: Region, name: str | None) -> Instance | None:
+    if not name:
+        return None
+    usable = Instance.objects.usable_by(team).filter(region=region)
+    found = list(usable.filter(Q(name=name) | Q(uid=name))[:2])
+    if not found:
+        raise CommandError(f"{team.name} has no instance {name} in this region to jump through.")
+    if len(found) > 1:
+        raise CommandError(f"Several instances are called {name}. Give the id of one, i-….")
+    return found[0]
+
+
 def _admin(team: Team) -> User:
     """Whoever runs commands on this machine acts as the team's first admin."""
     admin = User.objects.filter(
@@ -86,7 +106,14 @@ def _admin(team: Team) -> User:
     return admin
 
 
-def _add(team: Team, region: Region, host_key: str, options: dict[str, Any]) -> Instance:
+def _add(
+    team: Team,
+    region: Region,
+    host_key: str,
+    jump_host: Instance | None,
+    secret: tuple[str, str] | None,
+    options: dict[str, Any],
+) -> Instance:
     return instances.add_instance(
         actor=_admin(team),
         team=team,
@@ -95,16 +122,33 @@ def _add(team: Team, region: Region, host_key: str, options: dict[str, Any]) -> 
         host=options["host"],
         port=options["port"],
         user=options["user"],
-        credential=_credential(team, region, options),
+        credential=_credential(team, region, secret, options),
         host_key=host_key,
         tags=dict(tag.partition("=")[::2] for tag in options["tag"]),
+        jump_host=jump_host,
     )
 
 
-def _credential(team: Team, region: Region, options: dict[str, Any]) -> Credential:
-    """The credential for a key file, shared by all instances added with the same file."""
+def _key(options: dict[str, Any]) -> tuple[str, str] | None:
+    """Private key and passphrase, with which one can sign in; None if a password is meant."""
     path: Path | None = options["key"]
     if path is None:
+        return None
+    try:
+        private_key = path.expanduser().read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CommandError(f"{path} can't be read: {reason}.") from None
+    passphrase = getpass("Passphrase: ") if options["passphrase"] else ""
+    instances.check_private_key(private_key, passphrase)
+    return private_key, passphrase
+
+
+def _credential(
+    team: Team, region: Region, secret: tuple[str, str] | None, options: dict[str, Any]
+) -> Credential:
+    """The credential for a key file, shared by all instances added with the same file."""
+    if secret is None:
         return instances.add_credential(
             actor=_admin(team),
             team=team,
@@ -112,18 +156,15 @@ def _credential(team: Team, region: Region, options: dict[str, Any]) -> Credenti
             name=f"Password of {options['name']}",
             password=getpass(f"Password of {options['user']}@{options['host']}: "),
         )
-    try:
-        private_key = path.expanduser().read_text()
-    except OSError as error:
-        raise CommandError(f"{path} can't be read: {error.strerror}.") from None
-    known = Credential.objects.filter(team=team, region=region, name=f"Key {path.name}").first()
-    if known is not None and known.secret == private_key:
+    name = f"Key {options['key'].name}"
+    known = Credential.objects.filter(team=team, region=region, name=name).first()
+    if known is not None and (known.secret, known.passphrase) == secret:
         return known
     return instances.add_credential(
         actor=_admin(team),
         team=team,
         region=region,
-        name=f"Key {path.name}" if known is None else f"Key {path.name} of {options['name']}",
-        private_key=private_key,
-        passphrase=getpass("Passphrase: ") if options["passphrase"] else "",
+        name=name if known is None else f"{name} of {options['name']}",
+        private_key=secret[0],
+        passphrase=secret[1],
     )

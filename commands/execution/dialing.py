@@ -1,0 +1,281 @@
+"""Making one connection: reaching the host, comparing its key, signing in.
+
+Every way in which that fails has a code and a sentence that says what to do. Nothing is ever
+started on an instance here, so whoever asked may try again.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import io
+import socket
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from commands.errors import ConnectFailed
+from commands.execution.executor import Endpoint
+from commands.rules.status import ErrorCode
+
+_RSA = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How many seconds things may take.
+
+    To connect, to sign in, between two signs of life, until one counts as missing, and until
+    an unused connection is closed.
+    """
+
+    connect: float = 10.0
+    handshake: float = 20.0
+    beat: float = 5.0
+    dead: float = 9.0
+    idle: float = 120.0
+
+
+class Link(Protocol):
+    """What a transport sends its bytes over: a socket, or something that behaves like one."""
+
+    def settimeout(self, value: float | None, /) -> None:
+        """How long ``send`` and ``recv`` may wait."""
+        ...
+
+    def send(self, data: bytes, /) -> int:
+        """Send some of ``data``; how many bytes that was."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Some bytes; none at the end."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """Wake whoever sends or receives. Returns at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Returns at once."""
+        ...
+
+
+class Stoppable(Protocol):
+    """Who connects, and may be stopped meanwhile."""
+
+    def hold(self, sock: Link) -> None:
+        """Let stopping shut ``sock`` down. Raises ConnectionLost where it was stopped."""
+        ...
+
+    def check(self) -> None:
+        """Raise ConnectionLost where it was stopped."""
+        ...
+
+
+class Dropped(Exception):
+    """sshd closed the connection before it said who it is: worth another try."""
+
+    def __init__(self, failure: ConnectFailed) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def pinned_key(text: str) -> tuple[str, bytes]:
+    """Type and bytes of a public key line. Raises ConnectFailed: nothing usable is pinned."""
+    words = text.split()
+    try:
+        return words[0], base64.b64decode(words[1], validate=True)
+    except (IndexError, ValueError):
+        raise ConnectFailed(
+            "No host key is recorded for this instance. Fetch and confirm it first.",
+            code=ErrorCode.HOST_KEY_UNKNOWN,
+        ) from None
+
+
+def private_key(text: str, passphrase: str = "") -> paramiko.PKey:
+    """The key to sign in with. Raises ConnectFailed with CREDENTIAL_UNUSABLE."""
+    # Not paramiko's own parser: 5.1 fails on half of all ECDSA keys in OpenSSH's format.
+    load = load_ssh_private_key if "BEGIN OPENSSH" in text else load_pem_private_key
+    try:
+        data = text.strip().encode() + b"\n"
+        return _wrapped(load(data, passphrase.encode() or None))
+    except TypeError:
+        reason = "it has no passphrase" if passphrase else "it needs a passphrase"
+    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
+        reason = "it is not a private key that the console can read"
+        if passphrase:
+            reason = "the passphrase does not open it"
+    raise ConnectFailed(
+        f"The private key cannot be used: {reason}. Store another key or passphrase.",
+        code=ErrorCode.CREDENTIAL_UNUSABLE,
+    )
+
+
+def _wrapped(key: object) -> paramiko.PKey:
+    """Paramiko's form of a key of the cryptography package. ValueError: an unknown type."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return paramiko.ECDSAKey(vals=(key, key.public_key()))
+    if isinstance(key, rsa.RSAPrivateKey):
+        return paramiko.RSAKey(key=key)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
+    raise ValueError("unknown type of key")
+
+
+def dial(endpoint: Endpoint, timing: Timing, attempt: Stoppable) -> socket.socket:
+    """A TCP connection to the endpoint. Raises ConnectFailed, and what ``attempt`` raises."""
+    where = f"{endpoint.host} port {endpoint.port}"
+    try:
+        sock = _connected(endpoint, timing.connect, attempt)
+    except ConnectionRefusedError:
+        text = f"{where} refused the connection. Is sshd running there, and the port right?"
+        raise ConnectFailed(text, code=ErrorCode.CONNECTION_REFUSED) from None
+    except TimeoutError:
+        text = f"{where} did not answer in {timing.connect:g} s. Check address and firewall."
+        raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
+    except (OSError, ValueError, OverflowError) as error:
+        text = f"{where} cannot be reached: {_reason(error)}. Check address and network."
+        raise ConnectFailed(text, code=ErrorCode.INSTANCE_UNREACHABLE) from None
+    # Before the handshake: Nagle's delay triples the time that one takes.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The kernel gives up on a peer that acknowledges nothing, even in the middle of a send.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.dead * 1000))
+    return sock
+
+
+def _connected(endpoint: Endpoint, limit: float, attempt: Stoppable) -> socket.socket:
+    """``socket.create_connection``, but ``attempt`` may stop it; ``limit`` is for all addresses."""
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    until = time.monotonic() + limit
+    failure: OSError = OSError("the name has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            attempt.hold(sock)
+            left = (until - time.monotonic()) / (len(found) - number)
+            sock.settimeout(max(0.05, left))
+            sock.connect(address)
+            attempt.check()
+            return sock
+        except OSError as error:
+            sock.close()
+            attempt.check()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure
+
+
+def handshake(
+    transport: paramiko.Transport, endpoint: Endpoint, kind: str, blob: bytes, timing: Timing
+) -> None:
+    """Agree on keys and compare the host's with the pinned one. Raises ConnectFailed, Dropped."""
+    # Longer than ours, so that it is never a silent server that is taken for a busy one.
+    transport.banner_timeout = timing.handshake + 5
+    transport.auth_timeout = timing.handshake
+    changed = ConnectFailed(
+        f"The host key of {endpoint.host} is not the recorded one. If the server was rebuilt, "
+        "confirm its new key; if not, somebody may be in between.",
+        code=ErrorCode.HOST_KEY_CHANGED,
+    )
+    try:
+        transport.get_security_options().key_types = _RSA if kind == "ssh-rsa" else (kind,)
+    except ValueError:
+        text = f"Host keys of type {kind} are not supported. Record a key of another type."
+        raise ConnectFailed(text, code=ErrorCode.HOST_KEY_UNKNOWN) from None
+    try:
+        transport.start_client(timeout=timing.handshake)
+    except Exception as error:
+        # Whatever the transport's thread died of is raised here, also a ValueError.
+        if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+            if "host key" in str(error).lower():
+                raise changed from None
+            raise protocol_error(endpoint, error) from None
+        if isinstance(error, EOFError | ConnectionResetError) or "banner" in str(error):
+            raise Dropped(_dropped(endpoint, error)) from None
+        raise protocol_error(endpoint, error) from None
+    if not transport.initial_kex_done:
+        text = (
+            f"{endpoint.host} port {endpoint.port} accepted the connection and did not finish an "
+            f"SSH handshake in {timing.handshake:g} s. Is it an SSH server, and is it overloaded?"
+        )
+        raise ConnectFailed(text, code=ErrorCode.BANNER_TIMEOUT)
+    found = transport.get_remote_server_key()
+    if found.get_name() != kind or found.asbytes() != blob:
+        raise changed
+
+
+def sign_in(
+    transport: paramiko.Transport, endpoint: Endpoint, key: paramiko.PKey | None, timing: Timing
+) -> None:
+    """Sign in with ``key``, or with the password where it is None. Raises ConnectFailed."""
+    try:
+        if key is None:
+            more = transport.auth_password(endpoint.user, endpoint.password)
+        else:
+            more = transport.auth_publickey(endpoint.user, key)
+    except paramiko.AuthenticationException as error:
+        if "timeout" in str(error).lower():
+            text = (
+                f"{endpoint.host} did not answer the sign-in of {endpoint.user} in "
+                f"{timing.handshake:g} s. Is it overloaded, or what it asks about users?"
+            )
+            raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
+        if transport.is_active() or not isinstance(error.__cause__, EOFError):
+            raise _refused(endpoint, key) from None
+        raise protocol_error(endpoint, error) from None
+    except Exception as error:
+        raise protocol_error(endpoint, error) from None
+    if more or not transport.is_authenticated():
+        raise _refused(endpoint, key)
+
+
+def _refused(endpoint: Endpoint, key: paramiko.PKey | None) -> ConnectFailed:
+    if key is None:
+        advice = "Check user name and password, and whether sshd allows passwords."
+    else:
+        advice = f"Is {key.get_name()} {key.fingerprint} in that user's authorized_keys?"
+    text = f"{endpoint.host} did not let {endpoint.user} sign in. {advice}"
+    return ConnectFailed(text, code=ErrorCode.SIGN_IN_REFUSED)
+
+
+def _dropped(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
+    text = (
+        f"{endpoint.host} port {endpoint.port} closed the connection before anybody could sign "
+        f"in ({_reason(error)}). Too many may be signing in at once: raise MaxStartups in its "
+        "sshd_config. Or it is no SSH server, or lets only some addresses in."
+    )
+    return ConnectFailed(text, code=ErrorCode.CONNECTION_DROPPED)
+
+
+def protocol_error(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
+    """What to say where the other side did something that no SSH server should."""
+    text = (
+        f"{endpoint.host} port {endpoint.port} did not complete an SSH handshake: "
+        f"{_reason(error)}. Is it an SSH server, and is it overloaded?"
+    )
+    return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in errno.errorcode and error.strerror:
+        return error.strerror
+    return str(error).rstrip(".") or type(error).__name__
