@@ -163,7 +163,7 @@ class TestPaused:
         url = f"/tasks/{paused.uid}/continue/"
         page = client.get(url).content.decode()
         assert "Continue with the next batch?" in page
-        assert "1 have begun, 2 wait for their turn." in page
+        assert "Begun so far: 1. Waiting for their turn: 2." in page
         assert 'name="after" value="1"' in page
         answer = client.post(url, {"after": "1"})
         assert (answer.status_code, answer["Location"]) == (303, f"/tasks/{paused.uid}/")
