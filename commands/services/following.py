@@ -150,8 +150,10 @@ class Follower:
         may_have_begun = claimed.may_have_begun
         attempt = 0
         while not self._stopping.is_set():
+            if attempt:  # time has passed: does anybody still want it started?
+                self._recorder.record(claimed.run_id, {"phase": Phase.CONNECTING.value})
             try:
-                if claimed.stop_asked:
+                if claimed.stop_asked or self._recorder.stop_asked(claimed.run_id):
                     self._executor.cancel(claimed.endpoint, claimed.handle)
                 started = self._executor.start(claimed.endpoint, claimed.spec)
             except (ConnectFailed, ConnectionLost, StartRefused) as error:

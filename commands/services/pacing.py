@@ -40,9 +40,12 @@ def advance(*, invocation_id: int, now: datetime) -> None:
 
 def advance_all(*, now: datetime, limit: int = 500) -> None:
     """The same for every task in which something is due."""
-    holding = Q(pk__in=Run.objects.held().values("invocation"))
-    found = Invocation.objects.filter(holding | ~Q(max_failures="")).active().order_by("pk")
-    for invocation in found.defer("values", "content")[:limit]:
+    waiting = Run.objects.unfinished().filter(
+        Q(phase=Phase.HELD.value) | ~Q(invocation__max_failures="")
+    )
+    task_ids = waiting.order_by("invocation").values_list("invocation", flat=True).distinct()
+    found = Invocation.objects.filter(pk__in=list(task_ids[:limit])).order_by("pk")
+    for invocation in found.defer("values", "content"):
         what = step(invocation.rate, standing(invocation), now)
         if what.release or what.cancel:
             advance(invocation_id=invocation.pk, now=now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,16 @@ from commands import tasks
 from commands.execution.fake import FakeExecutor
 from commands.models import OutputChunk, Role, Run
 from commands.rules.status import ErrorCode
-from commands.services import following, instances, invocations, recorder, runs, stopping, teams
+from commands.services import (
+    events,
+    following,
+    instances,
+    invocations,
+    recorder,
+    runs,
+    stopping,
+    teams,
+)
 from commands.services.worker import Worker
 from tests.services.carrying import create_task, finished, statuses, take, until
 
@@ -124,34 +132,26 @@ def test_a_slow_worker_whose_lease_was_taken_writes_nothing_more(
     """Alive, but it has not renewed: the other worker's lease fences it off."""
     monkeypatch.setattr(recorder, "RENEW_S", 1_000.0)
     slow, fast = Worker(executor), Worker(executor)
-    held, go = threading.Event(), threading.Event()
-    write = slow.recorder._write
-
-    def late(batch):
-        held.set()
-        assert go.wait(30)
-        return write(batch)
-
     try:
-        task = create_task(cast, fleet[:1], "say a\nsleep 0.2\nsay b")
-        slow.recorder._write = late
+        task = create_task(cast, fleet[:1], "say a\nsleep 60")
         take(slow, task)
-        assert held.wait(30)
+        until(OutputChunk.objects.exists)
         after = timezone.now() + runs.LEASE + timedelta(seconds=1)
-        assert fast.take([task.runs.get().pk], now=after) == 1
-        [run] = finished(task)
-        stored = [(chunk.stream, bytes(chunk.data)) for chunk in OutputChunk.objects.all()]
-        go.set()
-        until(lambda: slow.follower.carrying() == 0)
-        [same] = task.runs.all()
-        assert (same.status, same.finished_at) == ("Success", run.finished_at)
-        assert same.lease_owner == fast.owner
-        now = [(chunk.stream, bytes(chunk.data)) for chunk in OutputChunk.objects.all()]
-        assert now == stored
-        assert b"".join(data for _, data in now) == b"a\nb\n"
+        run_id = task.runs.get().pk
+        assert fast.take([run_id], now=after) == 1
+        late = events.Received(run_id, "stdout", 2, b"never printed", timezone.now())
+        slow.recorder.put(late)
+        with pytest.raises(recorder.LeaseLost):
+            slow.recorder.record(
+                run_id, {"status": "Success", "exit_code": 0, "finished_at": after}
+            )
+        until(lambda: slow.follower.carrying() == 0)  # and it lets go
+        [run] = task.runs.all()
+        assert (run.status, run.lease_owner) == ("Running", fast.owner)
+        assert b"".join(bytes(chunk.data) for chunk in run.chunks.all()) == b"a\n"
+        assert fast.follower.carrying() == 1
         assert len(executor.started) == 1
     finally:
-        go.set()
         slow.stop()
         fast.stop()
         connection.close()

@@ -278,6 +278,38 @@ def test_a_stop_while_connecting_keeps_the_script_from_starting(
     assert executor.started == []
 
 
+def test_a_stop_that_comes_between_the_start_and_the_word_of_it(
+    create, press, executor, monkeypatch
+):
+    begun, go = threading.Event(), threading.Event()
+    start = executor.start
+
+    def slow(endpoint, spec):
+        started = start(endpoint, spec)
+        begun.set()
+        assert go.wait(30)
+        return started
+
+    monkeypatch.setattr(executor, "start", slow)
+    worker = Worker(executor)
+    try:
+        task = create()
+        take(worker, task)
+        assert begun.wait(30)
+        press(task)
+        go.set()
+        until(lambda: task.runs.get().base)  # what was learned is kept, the state too
+        assert statuses(task) == ["Stopping"]
+        worker.stopper.ask()
+        [run] = finished(task)
+    finally:
+        go.set()
+        worker.stop()
+        connection.close()
+    assert (run.status, run.processes_left) == ("Terminated", 0)
+    assert run.started_at is not None
+
+
 def test_a_stop_while_connecting_to_what_can_not_be_reached(create, press, executor, fleet):
     task = create()
     [claimed] = runs.claim(run_ids=[task.runs.get().pk], owner="me", now=timezone.now())
@@ -289,6 +321,28 @@ def test_a_stop_while_connecting_to_what_can_not_be_reached(create, press, execu
     assert endings.end(run, endings.of_error(caught.value), timezone.now())
     run.refresh_from_db()
     assert (run.status, run.error_code) == ("Cancelled", "StoppedBeforeStart")
+
+
+def test_a_start_that_is_tried_again_asks_whether_it_is_still_wanted(
+    create, press, worker, executor, monkeypatch
+):
+    start, tried, pressed = executor.start, threading.Event(), threading.Event()
+
+    def broken_once(endpoint, spec):
+        if not tried.is_set():
+            tried.set()
+            assert pressed.wait(30)
+            raise ConnectionLost("The connection to the instance broke.")
+        return start(endpoint, spec)
+
+    monkeypatch.setattr(executor, "start", broken_once)
+    task = create()
+    take(worker, task)
+    assert tried.wait(30)
+    press(task)  # and nobody has asked the instance yet
+    pressed.set()
+    assert finished(task)[0].status == "Terminated"
+    assert executor.started == []
 
 
 def test_who_takes_over_a_run_that_is_to_be_stopped_does_not_start_it(
