@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from commands.errors import Denied
-from commands.models import Instance, Membership, Role, Team, User
+from commands.models import Instance, Invocation, Membership, Role, Team, User
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -56,6 +56,23 @@ def require(actor: User | AnonymousUser | None, permission: Permission, team: Te
     """Raise Denied unless ``allows``."""
     if not allows(actor, permission, team):
         raise Denied("You may not do this in this team.")
+
+
+def may_control(actor: User | AnonymousUser | None, invocation: Invocation) -> bool:
+    """Whether ``actor`` may stop a task, or let a paused one go on.
+
+    Whoever may run anything may do so with every task of the team, others with their own.
+    """
+    if allows(actor, Permission.INVOCATION_CREATE, invocation.team):
+        return True
+    own = actor is not None and invocation.created_by_id == actor.pk
+    return own and allows(actor, Permission.COMMAND_RUN, invocation.team)
+
+
+def require_control(actor: User | AnonymousUser | None, invocation: Invocation) -> None:
+    """Raise Denied unless ``may_control``."""
+    if not may_control(actor, invocation):
+        raise Denied("You may not do this with this task.")
 
 
 def may_use(team: Team, instance: Instance) -> bool:

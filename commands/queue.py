@@ -21,6 +21,8 @@ class Job(StrEnum):
     """Background jobs, by the name of their Celery task."""
 
     START_RUNS = "commands.tasks.start_runs"
+    STOP_RUNS = "commands.tasks.stop_runs"
+    ADVANCE = "commands.tasks.advance"
     RECONCILE = "commands.tasks.reconcile"
     CHECK_CONNECTIONS = "commands.tasks.check_connections"
 
@@ -31,6 +33,11 @@ def enqueue(job: Job, **ids: object) -> None:
     A broker that does not answer is not an error: the reconciler finds what waits.
     """
     transaction.on_commit(partial(_send, job, ids))
+
+
+def hint(job: Job, **ids: object) -> None:
+    """Ask for ``job`` at once, from a thread without a database connection."""
+    _send(job, ids)
 
 
 def _send(job: Job, ids: dict[str, object]) -> None:

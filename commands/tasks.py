@@ -10,7 +10,7 @@ from celery.signals import worker_shutting_down
 from django.utils import timezone
 
 from commands.queue import Job
-from commands.services import runs, worker
+from commands.services import pacing, runs, stopping, worker
 
 
 @shared_task(name=Job.START_RUNS.value)
@@ -19,11 +19,31 @@ def start_runs(run_ids: list[int]) -> None:
     _take(run_ids)
 
 
+@shared_task(name=Job.STOP_RUNS.value)
+def stop_runs() -> None:
+    """Ask instances to end runs that are to be stopped. It only rings: nothing is waited for."""
+    try:
+        worker.current().stopper.ask()
+    except worker.Ending:
+        pass  # the reconciler rings in another worker
+
+
+@shared_task(name=Job.ADVANCE.value)
+def advance(invocation_id: int) -> None:
+    """Let the next runs of a task begin, or none any more, now that one has ended."""
+    pacing.advance(invocation_id=invocation_id, now=timezone.now())
+
+
 @shared_task(name=Job.RECONCILE.value)
 def reconcile() -> None:
-    """Take over runs that no worker carries: a message, or a worker, was lost."""
-    if overdue := runs.overdue(now=timezone.now()):
+    """Do what was lost with a message or a worker, and end what is far past its deadline."""
+    now = timezone.now()
+    if overdue := runs.overdue(now=now):
         _take(overdue)
+    if stopping.is_due(now=now):
+        stop_runs()
+    pacing.advance_all(now=now)
+    runs.expire(now=now)
 
 
 @shared_task(name=Job.CHECK_CONNECTIONS.value)

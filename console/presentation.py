@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
+from django.utils.translation import ngettext, pgettext
 
 from commands.models import Invocation, Run
-from commands.rules.status import RunStatus, is_final, roll_up
+from commands.rules.rate import Rate, Wait, step
+from commands.rules.status import Phase, RunStatus, is_final, roll_up
+from commands.services import pacing
 from console.templatetags.console_ui import status_label, status_state
 
 PROBLEMS_FIRST = ["bad", "warn", "run", "idle", "ok", "stop"]
@@ -38,6 +40,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """How many runs of a task wait for their turn, and what for (``rules.rate.Wait``)."""
+
+    count: int = 0
+    released: int = 0
+    wait: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskView:
     """A task as pages show it. Times are aware datetimes, durations seconds."""
 
@@ -55,6 +67,9 @@ class TaskView:
     workdir: str
     elapsed_seconds: float
     progress: Progress
+    pace: str
+    """How it spreads over its instances, as part of a sentence; "" for all at once."""
+    held: Held
 
     @property
     def took_seconds(self) -> float | None:
@@ -97,6 +112,8 @@ class RunView:
     elapsed_seconds: float
     active: bool
     last_line: str
+    left: str
+    """How many processes a timeout or a stop left, as a sentence; "" for runs that ended else."""
     url: str
     current: bool = False
 
@@ -122,7 +139,31 @@ def task_view(invocation: Invocation, runs: Sequence[Run], now: datetime) -> Tas
         workdir=invocation.workdir,
         elapsed_seconds=((finished_at or now) - invocation.created_at).total_seconds(),
         progress=progress(run.status for run in runs),
+        pace=", ".join(_pace(invocation.rate)),
+        held=held(invocation, runs, now),
     )
+
+
+def held(invocation: Invocation, runs: Sequence[Run], now: datetime) -> Held:
+    """What the held ones among the ``runs`` of a task wait for."""
+    if not any(run.phase == Phase.HELD for run in runs):
+        return Held()
+    standing = pacing.standing(invocation, runs)
+    what = step(invocation.rate, standing, now)
+    return Held(standing.held, standing.released, what.wait.value or Wait.TURN.value, what.until)
+
+
+def _pace(rate: Rate) -> Iterator[str]:
+    if rate.concurrency:
+        yield _("at most %(n)d at a time") % {"n": rate.concurrency}
+    if rate.canary:
+        yield _("first batch %(n)d") % {"n": rate.canary}
+    if rate.confirm:
+        yield _("somebody continues after each batch")
+    if rate.pause_s:
+        yield _("pauses of %(n)d s") % {"n": rate.pause_s}
+    if rate.max_failures:
+        yield _("no more after %(n)s failures") % {"n": rate.max_failures}
 
 
 def progress(statuses: Iterable[str]) -> Progress:
@@ -173,9 +214,20 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         elapsed_seconds=max(elapsed, 0.0),
         active=not is_final(run.status),
         last_line=run.last_line,
+        left=_left(run),
         url=url,
         current=run.pk == current,
     )
+
+
+def _left(run: Run) -> str:
+    if run.status not in (RunStatus.TIMEOUT, RunStatus.TERMINATED):
+        return ""
+    left = run.processes_left
+    if left is None:
+        return _("That no process is left was not verified.")
+    text = ngettext("%(n)d process is still running.", "%(n)d processes are still running.", left)
+    return text % {"n": left} if left else _("0 processes left.")
 
 
 def _label(run: Run) -> str:

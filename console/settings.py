@@ -151,9 +151,10 @@ WHITENOISE_USE_FINDERS = True
 CELERY_BROKER_URL = environment.broker("BROKER_URL", broker.url(DATA_DIR))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "run"
+# Starts have a queue of their own, so that a flood of them delays neither a stop nor a check.
 CELERY_TASK_ROUTES = {
-    "commands.tasks.reconcile": {"queue": "control"},
-    "commands.tasks.check_connections": {"queue": "control"},
+    f"commands.tasks.{task}": {"queue": "control"}
+    for task in ("stop_runs", "advance", "reconcile", "check_connections")
 }
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True

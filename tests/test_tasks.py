@@ -42,8 +42,20 @@ def task(cast, fleet):
 
 
 def test_every_job_is_a_task():
-    made = {tasks.start_runs.name, tasks.reconcile.name, tasks.check_connections.name}
+    made = {
+        tasks.start_runs.name,
+        tasks.stop_runs.name,
+        tasks.advance.name,
+        tasks.reconcile.name,
+        tasks.check_connections.name,
+    }
     assert made == {job.value for job in queue.Job}
+
+
+def test_only_starts_are_in_the_queue_that_they_may_flood():
+    others = {job.value for job in queue.Job if job is not queue.Job.START_RUNS}
+    assert {name: {"queue": "control"} for name in others} == settings.CELERY_TASK_ROUTES
+    assert settings.CELERY_TASK_DEFAULT_QUEUE == "run"
 
 
 def test_every_periodic_job_is_a_task_and_leaves_the_queue_of_runs_alone():

@@ -14,6 +14,7 @@ from commands.models.instance import Instance
 from commands.models.team import Region, Team, User
 from commands.rules import limits
 from commands.rules.content import CommandType, Termination
+from commands.rules.rate import Rate
 from commands.rules.status import FINAL, Phase, RunStatus
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Invocation(Definition):
 
     ``values`` are its parameters' values by key, as JSON; those of the keys in ``hidden`` are
     never shown. ``saved`` says that its command was in the library; ``permission`` is what
-    its creator needs, at creation and again at dispatch.
+    its creator needs, at creation and again at dispatch. How fast it spreads is ``rate``, and
+    ``batch_end`` how many of its runs, in order, may have begun by now.
     """
 
     uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
@@ -67,6 +69,13 @@ class Invocation(Definition):
     created_at = models.DateTimeField()
     client_token = models.CharField(max_length=limits.CLIENT_TOKEN_CHARS, blank=True, default="")
     request_digest = models.CharField(max_length=64, blank=True, default="")
+
+    concurrency = models.PositiveIntegerField(default=0)
+    canary = models.PositiveIntegerField(default=0)
+    batch_pause = models.PositiveIntegerField(default=0)
+    batch_confirm = models.BooleanField(default=False)
+    max_failures = models.CharField(max_length=limits.MAX_FAILURES_CHARS, blank=True, default="")
+    batch_end = models.PositiveIntegerField(default=0)
 
     objects = InvocationQuerySet.as_manager()
 
@@ -99,6 +108,17 @@ class Invocation(Definition):
     def __str__(self) -> str:
         return f"{self.uid} {self.name}"
 
+    @property
+    def rate(self) -> Rate:
+        """How fast it spreads over its instances."""
+        return Rate(
+            concurrency=self.concurrency,
+            max_failures=self.max_failures,
+            pause_s=self.batch_pause,
+            confirm=self.batch_confirm,
+            canary=self.canary,
+        )
+
 
 class RunQuerySet(models.QuerySet["Run"]):
     """Runs, and which of them still need somebody."""
@@ -107,6 +127,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs that have not ended."""
         return self.exclude(status__in=_FINAL)
 
+    def held(self) -> RunQuerySet:
+        """Runs that their task does not let begin yet."""
+        return self.unfinished().filter(phase=Phase.HELD.value)
+
+    def released(self) -> RunQuerySet:
+        """Runs that a worker may take, or has taken."""
+        return self.exclude(phase=Phase.HELD.value)
+
 
 class Run(models.Model):
     """One invocation on one instance. Columns of the instance are copies: it may go away.
@@ -114,6 +142,12 @@ class Run(models.Model):
     ``digest`` binds it to exactly what runs (``services.scripts``). The sizes count the bytes
     that are stored; ``stdout_masked`` and ``stderr_masked`` say how many bytes after those
     belong to a secret that was masked up to there.
+
+    ``deadline`` is by when it must have left the state that it is in: queued, it must have been
+    taken, later the script must have ended; NULL while it is held. ``stop_asked_at`` and
+    ``stop_by`` say when it was to be stopped, and by whom; ``stop_due`` when a worker tells the
+    instance so (again), NULL once that has confirmed. ``processes_left`` is how many processes a
+    timeout or a stop left alive; NULL is "not verified".
     """
 
     invocation = models.ForeignKey(Invocation, on_delete=models.CASCADE, related_name="runs")
@@ -132,6 +166,13 @@ class Run(models.Model):
     error_info = models.TextField(blank=True, default="")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    deadline = models.DateTimeField(null=True)
+    stop_asked_at = models.DateTimeField(null=True)
+    stop_by = models.CharField(max_length=150, blank=True, default="")
+    stop_due = models.DateTimeField(null=True)
+    stop_confirmed_at = models.DateTimeField(null=True)
+    processes_left = models.PositiveIntegerField(null=True)
 
     lease_owner = models.CharField(max_length=64, blank=True, default="")
     lease_until = models.DateTimeField(null=True)
@@ -156,7 +197,18 @@ class Run(models.Model):
                 fields=["lease_until"],
                 condition=~Q(status__in=_FINAL),
                 name="run_unfinished_lease",
-            )
+            ),
+            models.Index(
+                fields=["deadline"], condition=~Q(status__in=_FINAL), name="run_unfinished_deadline"
+            ),
+            models.Index(
+                fields=["stop_due"],
+                condition=Q(status=RunStatus.STOPPING.value),
+                name="run_stopping_due",
+            ),
+            models.Index(
+                fields=["invocation"], condition=Q(phase=Phase.HELD.value), name="run_held"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["invocation", "instance_uid"], name="run_once"),

@@ -106,3 +106,12 @@ TASKS_PER_DAY: Final = 5_000
 
 SEARCH_WORDS: Final = 10
 """Words of a search that are looked for; further ones are ignored (ours; bounds the query)."""
+
+CONCURRENCY_MAX: Final = 10_000
+"""Most runs at a time, in a first batch, or failures, that a task can ask for (ours)."""
+
+BATCH_PAUSE_MAX: Final = 86_400
+"""Longest pause between two batches in seconds, one day (ours)."""
+
+MAX_FAILURES_CHARS: Final = 8
+"""Characters of a task's limit of failures, a number or a percentage (ours)."""

@@ -13,12 +13,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
+from commands import queue
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError, RunLost, StartRefused
 from commands.execution.executor import (
     Ending,
@@ -28,9 +29,9 @@ from commands.execution.executor import (
     Handle,
     Offsets,
     Output,
-    Started,
 )
 from commands.rules.status import ErrorCode, Phase, RunStatus
+from commands.services import endings
 from commands.services.events import Changed, Received
 from commands.services.recorder import LeaseLost, Recorder
 from commands.services.runs import Claimed
@@ -46,13 +47,6 @@ START_AGAIN_S = (1.0, 3.0)
 OVERDUE_S = 30.0
 """Seconds that ending a run takes that outlived its timeout."""
 
-_INVALID_CODES = {
-    ErrorCode.ACCOUNT_NOT_EXISTS,
-    ErrorCode.DIRECTORY_NOT_EXISTS,
-    ErrorCode.INTERPRETER_NOT_FOUND,
-    ErrorCode.LAUNCHER_NOT_FOUND,
-    ErrorCode.COMMAND_NOT_APPLICABLE,
-}
 _PASSING = {
     ErrorCode.BANNER_TIMEOUT,
     ErrorCode.CONNECTION_DROPPED,
@@ -140,25 +134,24 @@ class Follower:
                 self._carried.pop(claimed.run_id, None)
 
     def _carry_to_end(self, claimed: Claimed) -> None:
-        base, deadline = claimed.base, claimed.deadline
+        base, deadline, begun = claimed.base, claimed.deadline, True
         try:
             if not base:
-                started = self._start(claimed)
-                if started is None:
+                attached = self._start(claimed)
+                if attached is None:
                     return
-                base = started.base
-                deadline = timezone.now() + timedelta(seconds=claimed.spec.timeout)
+                base, deadline, begun = attached.base, attached.deadline, attached.begun
             handle = replace(claimed.handle, base=base)
             finished = self._follow(claimed, handle, deadline)
         except (ConnectFailed, StartRefused, RunLost) as error:
             if not self._stopping.is_set():
-                self._end(claimed, _values_of_error(error))
+                self._end(claimed, endings.of_error(error))
             return
         if finished is not None:
-            self._end(claimed, _values_of_end(finished))
+            self._end(claimed, endings.of_end(finished, begun=begun))
             self._acknowledge(claimed, handle)
 
-    def _start(self, claimed: Claimed) -> Started | None:
+    def _start(self, claimed: Claimed) -> _Attached | None:
         """Start the script; None if this worker is stopping.
 
         Raises ConnectFailed and StartRefused only where it is certain that nothing was started,
@@ -169,7 +162,11 @@ class Follower:
         may_have_begun = claimed.may_have_begun
         attempt = tried = 0
         while not self._stopping.is_set():
+            if attempt or tried:  # time has passed: does anybody still want it started?
+                self._recorder.record(claimed.run_id, {"phase": Phase.CONNECTING.value})
             try:
+                if claimed.stop_asked or self._recorder.stop_asked(claimed.run_id):
+                    self._executor.cancel(claimed.endpoint, claimed.handle)
                 started = self._executor.start(claimed.endpoint, claimed.spec)
             except (ConnectFailed, ConnectionLost, StartRefused) as error:
                 may_have_begun |= isinstance(error, ConnectionLost)
@@ -182,17 +179,23 @@ class Follower:
                     raise RunLost(_OUT_OF_REACH) from error
                 attempt = self._pause(attempt)
                 continue
+            # Nobody began it before and it is not new there: a stop came first.
+            begun = started.fresh or may_have_begun
+            now = timezone.now()
+            attached = _Attached(
+                started.base, now + timedelta(seconds=claimed.spec.timeout), begun=begun
+            )
             self._change(
                 claimed,
-                status=RunStatus.RUNNING.value,
+                **({"status": RunStatus.RUNNING.value, "started_at": now} if begun else {}),
                 phase=Phase.FOLLOWING.value,
-                started_at=timezone.now(),
+                deadline=attached.deadline,
                 base=started.base,
                 boot_id=started.boot_id,
                 machine_id=started.machine_id,
                 hostname=started.hostname,
             )
-            return started
+            return attached
         return None
 
     def _start_again(self, claimed: Claimed, error: ExecutionError, tried: int) -> bool:
@@ -257,8 +260,15 @@ class Follower:
 
     def _end(self, claimed: Claimed, values: dict[str, Any]) -> None:
         """Record the end of a run and wait until it is stored. Raises LeaseLost if it isn't."""
-        ended = {**values, "phase": Phase.FINISHED.value, "finished_at": timezone.now()}
+        ended = {
+            **values,
+            "phase": Phase.FINISHED.value,
+            "finished_at": timezone.now(),
+            "stop_due": None,
+        }
         self._recorder.record(claimed.run_id, ended)
+        if claimed.decides_on_others:
+            queue.hint(queue.Job.ADVANCE, invocation_id=claimed.invocation_id)
 
     def _acknowledge(self, claimed: Claimed, handle: Handle) -> None:
         try:
@@ -268,7 +278,7 @@ class Follower:
 
     def _give_up(self, claimed: Claimed) -> None:
         try:
-            self._end(claimed, _values_of_error(RunLost(_CONSOLE_FAILED)))
+            self._end(claimed, endings.of_error(RunLost(_CONSOLE_FAILED)))
         except LeaseLost:
             log.info("Run %s is carried by another worker now", claimed.spec.run_id)
 
@@ -285,6 +295,15 @@ class Follower:
 def _denies(error: ExecutionError) -> bool:
     """Whether the instance has looked and says that nothing was started."""
     return isinstance(error, StartRefused) and error.code not in _OF_THE_USER
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """A script that was started, now or before, unless ``begun`` is False: then it never is."""
+
+    base: str
+    deadline: datetime
+    begun: bool
 
 
 class _Position:
@@ -309,36 +328,3 @@ _CONSOLE_FAILED = (
     "The console met an error of its own, so nobody knows how the script ended. It is not run "
     "again; the server's log has the details."
 )
-
-
-def _values_of_error(error: ExecutionError) -> dict[str, Any]:
-    """Columns of a run that was never started, or (RunLost) whose end can't be known."""
-    if isinstance(error, RunLost):
-        status = RunStatus.ERROR
-    else:
-        status = RunStatus.INVALID if error.code in _INVALID_CODES else RunStatus.ABORTED
-    return {"status": status.value, "error_code": error.code, "error_info": error.message}
-
-
-def _values_of_end(finished: Finished) -> dict[str, Any]:
-    """Columns of a run that has ended."""
-    if finished.ending is Ending.TIMEOUT:
-        return {
-            "status": RunStatus.TIMEOUT.value,
-            "error_code": ErrorCode.EXECUTION_TIMEOUT.value,
-            "error_info": "The script ran longer than its timeout and was stopped.",
-        }
-    if finished.ending is Ending.CANCEL:
-        return {
-            "status": RunStatus.ERROR.value,
-            "error_code": ErrorCode.EXECUTION_INTERRUPTED.value,
-            "error_info": "The script was stopped on the instance.",
-        }
-    if finished.exit_code == 0:
-        return {"status": RunStatus.SUCCESS.value, "exit_code": 0}
-    return {
-        "status": RunStatus.FAILED.value,
-        "exit_code": finished.exit_code,
-        "error_code": ErrorCode.EXIT_CODE_NONZERO.value,
-        "error_info": f"The script ended with exit code {finished.exit_code}.",
-    }

@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import astuple, dataclass, field, replace
+from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from commands import access, queue
+from commands import access
 from commands.access import Permission
 from commands.errors import Conflict, Invalid, QuotaExceeded
 from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
 from commands.rules import content as rules
+from commands.rules import rate as rates
 from commands.rules.problems import Problems
 from commands.rules.quoting import Insertion
+from commands.rules.rate import Rate, RateInput
 from commands.rules.schema import ParameterSchema
-from commands.services import definitions, eligibility, idempotency, library, quotas, scripts
+from commands.services import (
+    definitions,
+    eligibility,
+    idempotency,
+    library,
+    pacing,
+    quotas,
+    runs,
+    scripts,
+    stopping,
+)
 from commands.services.definitions import Checked, CommandInput
 from commands.services.scripts import Binding, Place, Script
-
-RECONCILE_AFTER = timedelta(seconds=10)
-"""How long a new run waits for its message before the reconciler starts it anyway."""
-
-START_BATCH = 50
-"""Runs that one message asks a worker to start: few messages, yet several workers share."""
+from commands.services.stopping import Stop
 
 DELETED = "That command was deleted. Choose another."
 
@@ -79,6 +86,7 @@ class _Plan:
     instances: list[Instance]
     permission: Permission
     version: CommandVersion | None = None
+    rate: Rate = field(default_factory=Rate)
 
 
 def run_command(
@@ -90,25 +98,27 @@ def run_command(
     values: Values | None = None,
     save: bool = False,
     instance_uids: Sequence[str],
+    rate: RateInput | None = None,
     client_token: str = "",
     now: datetime,
 ) -> Invocation:
     """Create a task that runs a new command on instances, and have it started.
 
     With ``save`` the command is kept in the library and uses one place of its quota; else it
-    uses none. With a ``client_token``, repeating the request answers with the task it made
-    before. Raises Denied; InvalidFields with a sentence for every field that is wrong;
-    QuotaExceeded if the team has no task left today, or no place in its library;
-    IdempotencyMismatch if the token was used for another request.
+    uses none. ``rate`` says how fast it spreads over the instances. With a ``client_token``,
+    repeating the request answers with the task it made before. Raises Denied; InvalidFields
+    with a sentence for every field that is wrong; QuotaExceeded if the team has no task left
+    today, or no place in its library; IdempotencyMismatch if the token was used for another
+    request.
     """
     access.require(actor, Permission.INVOCATION_CREATE, team)
     if save:
         access.require(actor, Permission.COMMAND_MANAGE, team)
     given = values or Values()
-    digest = _digest(region, _plain(command), given, instance_uids, save=save)
+    digest = _digest(region, _plain(command), given, instance_uids, save=save, rate=rate)
 
     def plan() -> _Plan:
-        return _plan_new(team, region, command, given, instance_uids)
+        return _plan_new(team, region, command, given, instance_uids, rate=rate)
 
     return _once(actor, team, client_token, digest, plan, now, save=save)
 
@@ -121,6 +131,7 @@ def invoke_command(
     command: SavedInput,
     values: Values | None = None,
     instance_uids: Sequence[str],
+    rate: RateInput | None = None,
     client_token: str = "",
     now: datetime,
 ) -> Invocation:
@@ -132,12 +143,51 @@ def invoke_command(
     """
     access.require(actor, Permission.COMMAND_RUN, team)
     given = values or Values()
-    digest = _digest(region, _plain(command), given, instance_uids)
+    digest = _digest(region, _plain(command), given, instance_uids, rate=rate)
 
     def plan() -> _Plan:
-        return _plan_saved(actor, team, region, command, given, instance_uids)
+        return _plan_saved(actor, team, region, command, given, instance_uids, rate=rate)
 
     return _once(actor, team, client_token, digest, plan, now)
+
+
+def stop_invocation(
+    *,
+    actor: User,
+    invocation: Invocation,
+    instance_uids: Sequence[str] | None = None,
+    now: datetime,
+) -> Stop:
+    """Stop a task on all its instances, or on some of them; what that changed.
+
+    What is not begun never begins; the rest is Stopping until its instance has ended it. Runs
+    that have ended keep their result, and stopping twice is harmless. Raises Denied; Invalid if
+    the task has no run on one of ``instance_uids``, and then nothing is stopped.
+    """
+    access.require_control(actor, invocation)
+    if instance_uids is not None:
+        known = set(invocation.runs.values_list("instance_uid", flat=True))
+        if strange := sorted(set(instance_uids) - known):
+            raise Invalid(
+                f"This task does not run on {strange[0]}.",
+                field="instance",
+                code="InvalidInstanceId.NotFound",
+            )
+    return stopping.stop(
+        invocation=invocation, instance_uids=instance_uids, by=actor.shown_name, now=now
+    )
+
+
+def continue_invocation(
+    *, actor: User, invocation: Invocation, after: int | None = None, now: datetime
+) -> bool:
+    """Let a task that waits between two batches go on with the next; whether it did wait.
+
+    ``after`` is how many of its runs had been released when the person decided: pressing twice
+    lets one batch go, not two. Raises Denied.
+    """
+    access.require_control(actor, invocation)
+    return pacing.next_batch(invocation_id=invocation.pk, after=after, now=now)
 
 
 def preview(
@@ -212,6 +262,7 @@ def _digest(
     instance_uids: Sequence[str],
     *,
     save: bool = False,
+    rate: RateInput | None = None,
 ) -> str:
     return idempotency.digest(
         region.uid,
@@ -220,6 +271,7 @@ def _digest(
         sorted(values.hidden),
         sorted(set(instance_uids)),
         save,
+        *([astuple(rate)] if rate and rate.asked else []),
     )
 
 
@@ -252,14 +304,17 @@ def _plan_new(
     values: Values,
     instance_uids: Sequence[str],
     *,
+    rate: RateInput | None = None,
     complete: bool = True,
 ) -> _Plan:
     problems = Problems()
     checked = definitions.check(command, problems)
     script = _script(checked, values, problems)
     instances = _instances(team, region, checked, instance_uids, problems, complete=complete)
+    checked_rate = rates.check(rate or RateInput(), problems)
     problems.raise_any()
-    plan = _Plan(team, region, checked, script, instances, Permission.INVOCATION_CREATE)
+    permission = Permission.INVOCATION_CREATE
+    plan = _Plan(team, region, checked, script, instances, permission, rate=checked_rate)
     return _filled(plan)
 
 
@@ -271,6 +326,7 @@ def _plan_saved(
     values: Values,
     instance_uids: Sequence[str],
     *,
+    rate: RateInput | None = None,
     complete: bool = True,
 ) -> _Plan:
     version = _latest(team, region, command)
@@ -282,8 +338,10 @@ def _plan_saved(
     permission = _needed(version, checked, script)
     if not access.allows(actor, permission, team):
         problems.collect(lambda: _refuse_changes(version, checked, script), None)
+    checked_rate = rates.check(rate or RateInput(), problems)
     problems.raise_any()
-    return _filled(_Plan(team, region, checked, script, instances, permission, version))
+    plan = _Plan(team, region, checked, script, instances, permission, version, checked_rate)
+    return _filled(plan)
 
 
 def _latest(team: Team, region: Region, command: SavedInput) -> CommandVersion:
@@ -413,6 +471,7 @@ def _create(
     if save:
         quotas.require_room_for_command(team=plan.team, region=plan.region)
     version = _locked(plan.version) if plan.version else _add(actor, plan, now, kept=save)
+    rate = plan.rate
     invocation = Invocation.objects.create(
         team=plan.team,
         region=plan.region,
@@ -432,12 +491,19 @@ def _create(
         created_at=now,
         client_token=token,
         request_digest=digest,
+        concurrency=rate.concurrency,
+        max_failures=rate.max_failures,
+        batch_pause=rate.pause_s,
+        batch_confirm=rate.confirm,
+        canary=rate.canary,
+        batch_end=rate.first_batch(len(plan.instances)),
         **plan.checked.columns(),
     )
-    Run.objects.bulk_create(
-        _run(invocation, instance, plan.script, now) for instance in plan.instances
-    )
-    _enqueue(invocation)
+    made = [_run(invocation, instance, plan.script) for instance in plan.instances]
+    pacing.hold_back(rate, made, now)
+    Run.objects.bulk_create(made)
+    begin = invocation.runs.released().order_by("pk").values_list("pk", flat=True)
+    runs.ask_to_start(list(begin))
     return invocation
 
 
@@ -454,20 +520,13 @@ def _locked(version: CommandVersion) -> CommandVersion:
     return version
 
 
-def _run(invocation: Invocation, instance: Instance, script: Script, now: datetime) -> Run:
+def _run(invocation: Invocation, instance: Instance, script: Script) -> Run:
     run = Run(
         invocation=invocation,
         instance=instance,
         instance_uid=instance.uid,
         instance_name=instance.name,
         address=instance.address,
-        lease_until=now + RECONCILE_AFTER,
     )
     run.digest = Binding.of(run, script.data(scripts.place_of(run))).digest()
     return run
-
-
-def _enqueue(invocation: Invocation) -> None:
-    run_ids = list(invocation.runs.order_by("pk").values_list("pk", flat=True))
-    for first in range(0, len(run_ids), START_BATCH):
-        queue.enqueue(queue.Job.START_RUNS, run_ids=run_ids[first : first + START_BATCH])

@@ -18,7 +18,8 @@ from commands.execution.executor import Stream
 from commands.models import OutputChunk, Run
 from commands.outputs.lastline import LastLine
 from commands.rules.redaction import Masker, Secrets
-from commands.rules.status import is_final, may_become
+from commands.rules.status import is_final
+from commands.services import endings
 from commands.services.events import Event, Received
 
 log = logging.getLogger(__name__)
@@ -93,13 +94,13 @@ class Page:
             self.run.save(update_fields=sorted(self._dirty))
 
     def _change(self, values: Mapping[str, Any]) -> bool:
-        status = values.get("status", self.run.status)
-        if is_final(self.run.status) or not may_become(self.run.status, status):
-            log.warning("Run %s stays %s, not %s", self.run.pk, self.run.status, status)
+        settled = endings.settled(self.run, values)
+        if settled is None:
+            log.warning("Run %s stays %s", self.run.pk, self.run.status)
             return False
-        if is_final(status):
-            self._finish(values["finished_at"])
-        for name, value in values.items():
+        if is_final(settled.get("status", self.run.status)):
+            self._finish(settled["finished_at"])
+        for name, value in settled.items():
             self._set(name, self._storable(name, value))
         return True
 

@@ -63,6 +63,7 @@ class Recorder:
         self._pending_bytes = 0
         self._held: dict[int, Memory] = {}
         self._lost: set[int] = set()
+        self._stop_asked: set[int] = set()
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -90,6 +91,11 @@ class Recorder:
         with self._changed:
             return run_id in self._lost
 
+    def stop_asked(self, run_id: int) -> bool:
+        """Whether somebody wanted a held run stopped when something of it was last written."""
+        with self._changed:
+            return run_id in self._stop_asked
+
     def record(self, run_id: int, values: dict[str, Any]) -> None:
         """Have values written and wait until they are. Raises LeaseLost if they are not."""
         receipt = Receipt()
@@ -105,6 +111,7 @@ class Recorder:
         with self._changed:
             self._held.pop(run_id, None)
             self._lost.discard(run_id)
+            self._stop_asked.discard(run_id)
 
     def put(self, event: Event) -> None:
         """Have ``event`` written; blocks while too much waits. Raises LeaseLost.
@@ -243,6 +250,8 @@ class Recorder:
         with self._changed:
             for run_id in pages.keys() & self._held.keys():
                 self._held[run_id] = pages[run_id].memory
+                if pages[run_id].run.status == RunStatus.STOPPING:
+                    self._stop_asked.add(run_id)
 
     def _lose(self, run_ids: Iterable[int]) -> None:
         with self._changed:

@@ -8,28 +8,40 @@ the recorder writes only for the owner.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
 
-from commands import access
+from commands import access, queue
 from commands.errors import Invalid
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
 from commands.models import Credential, Instance, Run
 from commands.rules import launcher
 from commands.rules.content import Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services import jumps, scripts
+from commands.services import endings, jumps, scripts
 from commands.services.scripts import Binding, Script
 
 log = logging.getLogger(__name__)
 
+Credentials = dict[int, Credential]
+"""Credentials by their id; those that can't be decrypted are missing."""
+
 LEASE = timedelta(seconds=15)
 """How long a worker owns a run without renewing; then another may take it over."""
+RECONCILE_AFTER = timedelta(seconds=10)
+"""How long a run waits for its message before the reconciler starts it anyway."""
+DELIVERY = timedelta(minutes=10)
+"""How long a run waits for a worker. What starts much later is no longer what was wanted."""
+GIVE_UP_AFTER = timedelta(minutes=3)
+"""How long after its deadline a run is ended whoever carries it: that worker is stuck."""
+START_BATCH = 50
+"""Runs that one message asks a worker to start: few messages, yet several workers share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,10 @@ class Claimed:
     deadline: datetime
     may_have_begun: bool
     """Whether an earlier worker may have started it: then "unreachable" is not "never ran"."""
+    stop_asked: bool = False
+    """Whether somebody wants it stopped: then it must not start any more."""
+    decides_on_others: bool = False
+    """Whether other runs of its task may wait for its end."""
     secrets: frozenset[bytes] = field(default=frozenset(), repr=False)
     """What must not be stored of its output, in every form in which that may show it."""
 
@@ -54,8 +70,23 @@ class Claimed:
         return Handle(self.spec.run_id, self.base, self.spec.run_as)
 
 
+def queued(now: datetime) -> dict[str, Any]:
+    """Columns of a run that may begin from now on."""
+    return {
+        "phase": Phase.QUEUED.value,
+        "lease_until": now + RECONCILE_AFTER,
+        "deadline": now + DELIVERY,
+    }
+
+
+def ask_to_start(run_ids: Sequence[int]) -> None:
+    """Have workers take runs once the present transaction is committed."""
+    for first in range(0, len(run_ids), START_BATCH):
+        queue.enqueue(queue.Job.START_RUNS, run_ids=list(run_ids[first : first + START_BATCH]))
+
+
 def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]:
-    """Take the lease of those of ``run_ids`` that are unfinished and owned by nobody.
+    """Take the lease of those of ``run_ids`` that may begin, or began, and nobody owns.
 
     A run that may no longer be executed (its creator left the team, its instance is gone or
     switched off) or can't be (its credential can't be decrypted) ends here as Aborted. All
@@ -63,7 +94,7 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
     """
     with transaction.atomic():
         free = Q(lease_owner="") | Q(lease_until__lt=now)
-        Run.objects.filter(free, pk__in=run_ids).unfinished().update(
+        Run.objects.filter(free, pk__in=run_ids).unfinished().released().update(
             lease_owner=owner, lease_until=now + LEASE
         )
         mine = list(
@@ -81,10 +112,9 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
             .defer("invocation__values")
             .order_by("pk")
         )
-        credentials = _credentials(mine)
-        claimed = [_take(run, credentials, now) for run in mine]
-        fresh = [run.pk for run in mine if run.phase == Phase.QUEUED]
-        Run.objects.filter(pk__in=fresh).update(phase=Phase.CONNECTING.value)
+        found = credentials(mine)
+        claimed = [_take(run, found, now) for run in mine]
+        _begin(claimed)
     return [one for one in claimed if one is not None]
 
 
@@ -102,6 +132,31 @@ def release(*, run_ids: Iterable[int], owner: str, now: datetime) -> None:
     )
 
 
+def expire(*, now: datetime, limit: int = 500) -> int:
+    """End runs that are far past their deadline, whoever owns them; how many.
+
+    Nobody took them, or the worker that has them is stuck; what it still reports is not stored.
+    """
+    late = Q(phase=Phase.QUEUED.value, lease_owner="", deadline__lt=now)
+    stuck = ~Q(phase=Phase.QUEUED.value) & Q(deadline__lt=now - GIVE_UP_AFTER)
+    with transaction.atomic():
+        rows = list(
+            Run.objects.unfinished()
+            .released()
+            .filter(late | stuck)
+            .select_for_update(of=("self",), skip_locked=True)
+            .select_related("invocation")
+            .defer("invocation__values")
+            .order_by("pk")[:limit]
+        )
+        for run in rows:
+            if run.phase == Phase.QUEUED:
+                _end(run, RunStatus.ABORTED, *_NOT_DELIVERED, now)
+            else:
+                _end(run, RunStatus.ERROR, *_STUCK, now)
+    return len(rows)
+
+
 def overdue(*, now: datetime, limit: int = 500) -> list[int]:
     """Ids of unfinished runs that no worker has: a message or a worker was lost."""
     return list(
@@ -112,9 +167,9 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
     )
 
 
-def _credentials(mine: Sequence[Run]) -> dict[int, Credential]:
+def credentials(mine: Sequence[Run]) -> Credentials:
     """Credentials by id, decrypted one by one: what is wrong with one stops no other run."""
-    found: dict[int, Credential] = {}
+    found: Credentials = {}
     asked = [each for run in mine if run.instance is not None for each in _way(run.instance)]
     for key in {each.credential_id for each in asked}:
         try:
@@ -124,11 +179,11 @@ def _credentials(mine: Sequence[Run]) -> dict[int, Credential]:
     return found
 
 
-def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Claimed | None:
+def _take(run: Run, credentials: Credentials, now: datetime) -> Claimed | None:
     """What is needed to carry ``run``; None if it ends here."""
     fresh = run.phase == Phase.QUEUED
     instance = run.instance
-    refusal = _refusal(run) if fresh else None
+    refusal = _refusal(run, now) if fresh else None
     if instance is None:
         refusal = _NEVER_REACHED if fresh else _GONE
     elif refusal is None and any(each.credential_id not in credentials for each in _way(instance)):
@@ -146,14 +201,36 @@ def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Cla
     return None
 
 
+def _begin(claimed: Iterable[Claimed | None]) -> None:
+    """Store of those that are taken for the first time that they may have begun."""
+    fresh: dict[datetime, list[int]] = {}
+    for one in claimed:
+        if one is not None and not one.may_have_begun:
+            fresh.setdefault(one.deadline, []).append(one.run_id)
+    for deadline, run_ids in fresh.items():
+        Run.objects.filter(pk__in=run_ids).update(phase=Phase.CONNECTING.value, deadline=deadline)
+
+
 def _end(run: Run, status: RunStatus, code: ErrorCode, reason: str, now: datetime) -> None:
-    run.status, run.phase = status.value, Phase.FINISHED.value
-    run.error_code, run.error_info = code.value, reason
-    run.finished_at, run.lease_owner = now, ""
-    run.save(update_fields=_ENDED)
+    values = {"status": status.value, "error_code": code.value, "error_info": reason}
+    if endings.end(run, values, now) and run.invocation.rate.limited:
+        queue.enqueue(queue.Job.ADVANCE, invocation_id=run.invocation_id)
 
 
-_ENDED = ["status", "phase", "error_code", "error_info", "finished_at", "lease_owner"]
+_NOT_DELIVERED = (
+    ErrorCode.DELIVERY_TIMEOUT,
+    (
+        f"No worker took it within {DELIVERY.seconds // 60} minutes. Nothing ran; create the task "
+        "again."
+    ),
+)
+_STUCK = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    (
+        "Nothing was heard of it until long after its timeout, so nobody knows how the script "
+        "ended. It is not run again."
+    ),
+)
 _NEVER_REACHED = (
     ErrorCode.INSTANCE_NOT_EXISTS,
     "The instance was removed before the task reached it.",
@@ -185,10 +262,12 @@ _GONE = (
 )
 
 
-def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
+def _refusal(run: Run, now: datetime) -> tuple[ErrorCode, str] | None:
     instance, invocation = run.instance, run.invocation
     if instance is None:
         return _NEVER_REACHED
+    if run.deadline is not None and run.deadline < now:
+        return _NOT_DELIVERED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
     if not access.may_use(invocation.team, instance):
@@ -208,11 +287,12 @@ class _Altered(Exception):
 
 
 def _claimed(
-    run: Run, instance: Instance, credentials: Mapping[int, Credential], now: datetime
+    run: Run, instance: Instance, credentials: Credentials, now: datetime
 ) -> Claimed:
     """Raises _Altered or Invalid; ImproperlyConfigured if values can't be decrypted."""
     script = Script.of(run.invocation)
-    began = run.started_at or now
+    fresh = run.phase == Phase.QUEUED
+    by_timeout = (run.started_at or now) + timedelta(seconds=run.invocation.timeout)
     return Claimed(
         run_id=run.pk,
         invocation_id=run.invocation.pk,
@@ -220,8 +300,10 @@ def _claimed(
         spec=_spec(run, script),
         base=run.base,
         offsets=Offsets(run.stdout_size, run.stderr_size),
-        deadline=began + timedelta(seconds=run.invocation.timeout),
-        may_have_begun=run.phase != Phase.QUEUED,
+        deadline=by_timeout if fresh else run.deadline or by_timeout,
+        may_have_begun=not fresh,
+        stop_asked=run.status == RunStatus.STOPPING,
+        decides_on_others=run.invocation.rate.limited,
         secrets=script.secrets(),
     )
 

@@ -1,4 +1,4 @@
-"""What a worker process is made of: one executor, one recorder, one follower, one checker.
+"""What a worker process is made of: an executor, a recorder, a follower, a checker, a stopper.
 
 They are made at the first task, after Celery has forked or started its threads, and live as
 long as the process.
@@ -20,10 +20,11 @@ from commands.services import runs
 from commands.services.checking import Checker
 from commands.services.following import Follower
 from commands.services.recorder import Recorder
+from commands.services.stopper import Stopper
 
 
 class Worker:
-    """Takes runs over and carries them to their end; checks connections meanwhile."""
+    """Takes runs over and carries them to their end; checks connections and stops meanwhile."""
 
     def __init__(self, executor: Executor) -> None:
         host = socket.gethostname()[:32]
@@ -32,8 +33,10 @@ class Worker:
         self.follower = Follower(executor, self.recorder)
         self.recorder.on_lost = self.follower.abandon
         self.checker = Checker(executor)
+        self.stopper = Stopper(executor)
         self.recorder.start()
         self.checker.start()
+        self.stopper.start()
 
     def take(self, run_ids: Sequence[int], *, now: datetime) -> int:
         """Carry those of ``run_ids`` that nobody has; how many those were."""
@@ -49,6 +52,7 @@ class Worker:
             last_first.callback(self.recorder.stop)
             last_first.callback(self.follower.stop)
             last_first.callback(self.checker.stop)
+            last_first.callback(self.stopper.stop)
 
 
 class Ending(Exception):

@@ -19,11 +19,12 @@ from console.forms import parameters
 from console.forms.definition import DefinitionForm
 from console.forms.fields import IdsField, SwitchField, TextField
 from console.forms.parameters import ParameterRow
+from console.forms.rate import RateFields
 
 NEW, EXISTING = "new", "existing"
 
 
-class RunForm(DefinitionForm):
+class RunForm(RateFields, DefinitionForm):
     """Fields as other programs post them; names are a contract.
 
     ``saved`` is the version that the form shows where the source is an existing command: its

@@ -17,6 +17,7 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
+from commands import access
 from commands.models import Invocation, Run
 from commands.outputs import store
 from commands.rules.status import roll_up
@@ -68,6 +69,7 @@ def task(request: HttpRequest, uid: str) -> HttpResponse:
         "progress": view.progress,
         "runs": views,
         "shown": next((run for run in views if run.current), None),
+        "may_control": access.may_control(request.user, invocation),
         "command": command_view(invocation, shown or runs[0]),
         "lines": tail.lines,
         "earlier": tail.earlier,
@@ -95,6 +97,7 @@ def status(request: HttpRequest, uid: str) -> JsonResponse:
                     "status": run.status,
                     "exit_code": run.exit_code,
                     "error_code": run.error_code,
+                    "processes_left": run.processes_left,
                 }
                 for run in runs
             ],

@@ -222,6 +222,7 @@ def _create(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
         command=what,
         values=form.values(),
         instance_uids=form.selected(),
+        rate=form.rate(),
         client_token=form.cleaned_data["client_token"],
         now=now,
         **more,

@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from tests.browser.test_control import create_paused
 from tests.browser.test_journey import create
 
 FIRST_LOAD_BYTES = (45 - 3) * 1024
@@ -58,6 +59,15 @@ def open_task(page: Page, state: str, tasks: dict[str, str]) -> None:
             expect(page).to_have_title(re.compile("^Failed:"), timeout=30_000)
         page.goto(tasks[state])
         return
+    if state in {"paused", "asked before stopping"}:
+        if "paused" not in tasks:
+            tasks["paused"] = create_paused(page)
+        page.goto(tasks["paused"])
+        page.wait_for_selector("#progress[data-paused]")
+        if state != "paused":
+            page.get_by_role("link", name="Stop task").click()
+            page.wait_for_selector("dialog[open] button")
+        return
     create(page, "echo a; sleep 20", instances=["demo-1", "demo-2"], name="Looks running")
     page.wait_for_selector("#log .ln")
     if state == "signed out":
@@ -76,7 +86,7 @@ ADDRESSES = {
     "list": "/tasks/",
     "missing": "/tasks/t-nowhere/",
 }
-TASK_STATES = ["running", "signed out", "failed"]
+TASK_STATES = ["running", "signed out", "failed", "paused", "asked before stopping"]
 STATES = [*ADDRESSES, *TASK_STATES]
 
 

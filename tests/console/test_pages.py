@@ -442,6 +442,7 @@ class TestTask:
             "status": "Failed",
             "exit_code": 3,
             "error_code": "ExitCodeNonzero",
+            "processes_left": None,
         }
 
     def test_the_log_is_the_exact_bytes(self, sign_in, cast, task, fleet):
@@ -493,7 +494,7 @@ def test_every_address_of_a_task_is_404_for_outsiders_and_asks_strangers_to_sign
     sign_in, client, cast, task, fleet
 ):
     below = [p for p in get_resolver().url_patterns if str(p.pattern).startswith("tasks/<")]
-    assert len(below) == 4
+    assert len(below) == 6
     for pattern in below:
         arguments = [task.uid, fleet[0].uid][: len(pattern.pattern.converters)]
         path = reverse(pattern.name, args=arguments)

@@ -136,7 +136,7 @@ def test_starts_everything_and_refuses_what_would_clash(up, tmp_path):
     assert up.health() == 200
     assert "Sign in as admin with the password" in up.text
     assert up.data.stat().st_mode & 0o077 == 0
-    for name in ("broker", "demo", "web", "worker", "beat"):
+    for name in ("broker", "demo", "web", "worker", "control", "beat"):
         assert up.pid(name)
     assert "already runs" in refused("--data", str(up.data), "--port", "0")
     other = tmp_path / "other"
@@ -331,7 +331,7 @@ def test_children_and_scripts_do_not_learn_secrets(tmp_path):
         assert len(everybody) >= 7
         for pid in everybody:
             assert password not in environ(pid)
-        needy = {up.process.pid, *(up.pid(name) for name in ("web", "worker", "beat"))}
+        needy = {up.process.pid, *(up.pid(name) for name in ("web", "worker", "control", "beat"))}
         assert key in environ(up.pid("web"))
         for pid in everybody - needy:
             for value in given.values():

@@ -288,7 +288,7 @@ def test_a_worker_that_died_is_found_overdue_and_replaced(create, worker, execut
     task = create("say a")
     run = task.runs.get()
     assert runs.overdue(now=timezone.now()) == []
-    soon = timezone.now() + invocations.RECONCILE_AFTER + timedelta(seconds=1)
+    soon = timezone.now() + runs.RECONCILE_AFTER + timedelta(seconds=1)
     assert runs.overdue(now=soon) == [run.pk]
     Run.objects.update(lease_owner="dead", lease_until=timezone.now() + timedelta(hours=1))
     assert take(worker, task) == 0

@@ -16,7 +16,7 @@ from commands.execution.ssh import SshExecutor
 from commands.models import Credential, Instance
 from commands.rules.connection import Connection
 from commands.rules.status import ErrorCode
-from commands.services import checking, connections, instances
+from commands.services import checking, connections, errands, instances
 from commands.services.connections import UNDECIPHERABLE
 from commands.services.worker import Worker
 from tests.sshd import Sshd, ssh_keygen
@@ -166,7 +166,7 @@ def test_an_instance_in_progress_is_not_asked_again(worker, executor, fleet):
     until(lambda: len(executor.asked) == 3)
     due_again()
     worker.checker.ask()
-    time.sleep(2 * checking.INTERVAL_S)
+    time.sleep(2 * errands.INTERVAL_S)
     assert len(executor.asked) == 3
     executor.speak()
     become(fleet[0], Connection.REACHABLE)
@@ -245,8 +245,8 @@ def test_a_probe_that_fails_in_an_unknown_way_spreads_to_nobody(
     executor.answers[1] = ValueError("odd")
     worker.checker.ask()
     become(fine, Connection.REACHABLE)
-    until(lambda: f"Instance {odd.pk} can't be checked" in caplog.text)
-    until(lambda: not worker.checker._probing)
+    until(lambda: f"It failed to check instance {odd.pk}" in caplog.text)
+    until(lambda: not worker.checker._busy)
     assert Instance.objects.get(pk=odd.pk).connection == Connection.UNKNOWN
 
 
@@ -254,7 +254,7 @@ def test_a_closed_executor_says_nothing_of_an_instance(worker, executor, make_in
     instance = make_instance("web-01", port=1)
     executor.answers[1] = ConnectionLost("The console is shutting down.")
     worker.checker.ask()
-    until(lambda: executor.asked and not worker.checker._probing)
+    until(lambda: executor.asked and not worker.checker._busy)
     assert Instance.objects.get(pk=instance.pk).connection == Connection.UNKNOWN
 
 
@@ -262,7 +262,7 @@ def test_without_a_thread_the_others_are_checked(worker, fleet, monkeypatch, cap
     start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
 
     def flaky(self):
-        if self.name.startswith("check-") and failures:
+        if self.name.startswith("check instance") and failures:
             raise failures.pop()
         start(self)
 
@@ -284,7 +284,7 @@ def real_worker():
 def test_a_real_server_stops_changes_its_key_and_refuses(cast, tmp_path, real_worker):
     def look(state):
         # A check that began before the server changed may end after it: wait for that one first.
-        until(lambda: not real_worker.checker._probing)
+        until(lambda: not real_worker.checker._busy)
         due_again()
         real_worker.checker.ask()
         return become(instance, state)

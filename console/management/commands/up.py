@@ -29,9 +29,9 @@ _PATIENCE = 5  # seconds for a database or a broker to answer
 
 
 class Command(BaseCommand):
-    """Starts broker, demo instances, web server, worker and beat, and looks after them."""
+    """Starts broker, demo instances, web server, workers and beat, and looks after them."""
 
-    help = "Start the whole console: database, broker, demo instances, web, worker, schedules."
+    help = "Start the whole console: database, broker, demo instances, web, workers, schedules."
     requires_system_checks = ()  # handle runs them, once it is clear that this may start
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -94,7 +94,7 @@ class Command(BaseCommand):
             supervisor.wait_ready(child.name)
         if demo:
             seed.demo_instances(data)
-        for child in (_web(listener), _worker(), _beat(data)):
+        for child in (_web(listener), *_workers(), _beat(data)):
             supervisor.start(_with_settings(child, data))
         supervisor.wait_ready("web")
 
@@ -272,12 +272,18 @@ def _web(listener: socket.socket) -> Child:
     )
 
 
-def _worker() -> Child:
+def _workers() -> list[Child]:
+    """One worker for starts, and one for what must never wait behind them: stops first of all."""
+    return [_worker("worker", "run", 4), _worker("control", "control", 2)]
+
+
+def _worker(name: str, queue: str, slots: int) -> Child:
     # Tasks end within moments (a run is followed outside of them), so few threads suffice.
-    # One worker has nobody to gossip or mingle with; heartbeats are for RabbitMQ's events.
-    flags = ["--pool", "threads", "--concurrency", "4", "-Q", "run,control", "-l", "WARNING"]
+    # Nobody wants to gossip or mingle here; heartbeats are for RabbitMQ's events.
+    flags = ["--pool", "threads", "--concurrency", str(slots), "-Q", queue, "-l", "WARNING"]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return Child("worker", [*_PYTHON, "celery", "-A", "console", "worker", *flags, *alone])
+    node = ["-n", f"{name}@%h"]
+    return Child(name, [*_PYTHON, "celery", "-A", "console", "worker", *node, *flags, *alone])
 
 
 def _beat(data: DataDir) -> Child:

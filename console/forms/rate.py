@@ -1,0 +1,46 @@
+"""The fields of how fast a task spreads over its instances: the task's, not its command's."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from commands.rules.rate import CONFIRM, RateInput
+from console.forms.fields import TextField
+
+_PAUSES = [
+    ("", _("No pause")),
+    ("10", _("10 seconds")),
+    ("30", _("30 seconds")),
+    ("60", _("1 minute")),
+    ("300", _("5 minutes")),
+    ("900", _("15 minutes")),
+    (CONFIRM, _("Until somebody continues")),
+]
+
+
+class RateFields(forms.Form):
+    """Fields as other programs post them, all optional; names are a contract."""
+
+    concurrency = TextField()
+    max_failures = TextField()
+    batch_pause = TextField()
+    canary = TextField()
+
+    def rate(self) -> RateInput:
+        """What was asked for; only after ``is_valid``."""
+        return RateInput(**{name: self.cleaned_data[name] for name in RateFields.base_fields})
+
+    @property
+    def rate_open(self) -> bool:
+        """Whether there is something to see in the fields."""
+        return any(self[name].value() or self[name].errors for name in RateFields.base_fields)
+
+    @property
+    def pauses(self) -> list[tuple[str, str]]:
+        """The pauses to choose from, with the one that was sent."""
+        known = [(value, str(label)) for value, label in _PAUSES]
+        sent = str(self["batch_pause"].value() or "")
+        if sent in dict(known):
+            return known
+        return [*known, (sent, str(_("%(n)s seconds")) % {"n": sent})]
