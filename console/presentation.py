@@ -12,7 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from commands.models import Invocation, Run
+from commands.outputs.store import Gap
 from commands.rules.status import RunStatus, is_final, roll_up
+from console import lines
 from console.templatetags.console_ui import status_label, status_state
 
 PROBLEMS_FIRST = ["bad", "warn", "run", "idle", "ok", "stop"]
@@ -98,6 +100,9 @@ class RunView:
     active: bool
     last_line: str
     url: str
+    gap: str
+    """What is said of output that was dropped; "" if all is kept."""
+    gap_exactly: str
     current: bool = False
 
 
@@ -156,6 +161,7 @@ def run_views(
 def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView:
     began = run.started_at
     elapsed = ((run.finished_at or now) - began).total_seconds() if began else 0.0
+    gap = Gap.of(run)
     return RunView(
         pk=run.pk,
         uid=run.instance_uid,
@@ -174,6 +180,8 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         active=not is_final(run.status),
         last_line=run.last_line,
         url=url,
+        gap=lines.sentence(gap) if gap else "",
+        gap_exactly=lines.exactly(gap) if gap else "",
         current=run.pk == current,
     )
 

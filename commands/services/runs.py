@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
@@ -30,6 +31,14 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=15)
 """How long a worker owns a run without renewing; then another may take it over."""
+
+
+SPOOL_TIMES = 4
+"""How many times as much as is kept an instance may hold of each stream.
+
+It keeps at least the first and the last quarter. So each of them has all that is kept here, even
+if one stream has it all and nobody was there to take the middle.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +243,7 @@ def _spec(run: Run, script: Script) -> RunSpec:
         launcher=launcher.parse(invocation.launcher) if invocation.launcher else None,
         run_as=invocation.run_as,
         whole_tree=invocation.termination == Termination.PROCESS_TREE,
+        spool=SPOOL_TIMES * settings.CONSOLE_OUTPUT_KEPT,
     )
 
 
