@@ -18,6 +18,8 @@ from console.lines import Line
 from console.presentation import RunView, TaskView
 
 RETRY_MS = 1_000
+_STATE_PARTS = ("task_state", "progress")
+_SHOWN_PARTS = ("panel_state", "gap_note", "log_note")
 
 
 class Fragments:
@@ -26,7 +28,15 @@ class Fragments:
     def __init__(self) -> None:
         self._templates = {
             name: get_template(f"parts/_{name}.html")
-            for name in ("task_state", "progress", "row", "panel_state", "log_note", "lines")
+            for name in (
+                "task_state",
+                "progress",
+                "row",
+                "panel_state",
+                "gap_note",
+                "log_note",
+                "lines",
+            )
         }
 
     def hello(self, cursor: Cursor | None) -> bytes:
@@ -50,10 +60,10 @@ class Fragments:
             "has_output": has_output,
             "oob": True,
         }
-        parts = [self._render("task_state", context), self._render("progress", context)]
+        parts = [self._render(name, context) for name in _STATE_PARTS]
         parts += [self._render("row", {**context, "run": run}) for run in rows]
         if shown is not None:
-            parts += [self._render("panel_state", context), self._render("log_note", context)]
+            parts += [self._render(name, context) for name in _SHOWN_PARTS]
         return _event("state", "".join(parts))
 
     def lines(self, lines: Sequence[Line], cursor: Cursor) -> bytes:

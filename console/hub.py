@@ -10,6 +10,10 @@ batches as fast as it takes them, the output that it lacks; when it has reached 
 *level* and gets changes with the others, in frames at most ten times a second, at last
 ``done``. A viewer that is too slow is dropped; its browser comes back with its cursor.
 News come as wake-ups over Redis; a slow tick finds what they miss.
+
+Of much output the middle is dropped while it arrives. Who has all before the gap is shown the
+gap in its place. Who has read on into what was dropped since, or is not shown all of a flood,
+gets the end and is told how many lines come before it.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import redis.asyncio
@@ -29,11 +33,12 @@ from django.utils import timezone
 
 from commands.models import Invocation, Run
 from commands.outputs import store, wake
+from commands.outputs.lines import LINE_BYTES
 from commands.outputs.store import Chunk
 from console import presentation
 from console.cursor import Cursor
 from console.fragments import Fragments
-from console.lines import MAX_CHARS, Assembler
+from console.lines import Assembler, Line, gap_line
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,8 @@ QUEUED_BYTES = 4 * 1024 * 1024
 """How much may wait for one viewer before it is dropped."""
 CATCH_UP_CHUNKS = 16
 BURST = 2_000
-"""Lines in one frame beyond which only the last of them are shown."""
+"""Lines in one frame beyond which only the last of them are shown; so it is with BURST_BYTES."""
+BURST_BYTES = 512 * 1024
 
 _Frame = tuple[int | None, bytes]
 """Bytes of an event, and the sequence of the chunk it was made of (None for states)."""
@@ -72,6 +78,16 @@ class _Tail:
     def cursor(self) -> Cursor:
         """The position after what was read."""
         return Cursor(self.instance_uid, self.sequence)
+
+    def skip(self, chunk: Chunk) -> None:
+        """Read ``chunk`` without showing it."""
+        self.assembler.skip(chunk)
+        self.sequence = chunk.sequence
+
+    def reach(self, chunk: Chunk) -> None:
+        """Read up to ``chunk``, past what was dropped before it."""
+        self.assembler.reach(chunk)
+        self.sequence = chunk.sequence - 1
 
 
 @dataclass(eq=False)
@@ -134,6 +150,14 @@ class _News:
     frames: dict[int | None, list[_Frame]]
     done: bool
     viewers: list[Viewer]
+    _joined: dict[tuple[int | None, int], bytes] = field(default_factory=dict)
+
+    def frames_for(self, viewer: Viewer) -> bytes:
+        """What ``viewer`` lacks; viewers that lack the same share it."""
+        frames = self.frames[viewer.run_id]
+        lacking = [frame for at, frame in frames if at is None or at > viewer.position]
+        key = viewer.run_id, len(lacking)  # frames are in order: what is left out comes first
+        return self._joined.setdefault(key, b"".join(lacking))
 
 
 class Hub:
@@ -272,11 +296,7 @@ class Hub:
                 viewer.drop()
 
     def _deliver(self, viewer: Viewer, news: _News) -> None:
-        frames = b"".join(
-            frame
-            for sequence, frame in news.frames[viewer.run_id]
-            if sequence is None or sequence > viewer.position
-        )
+        frames = news.frames_for(viewer)
         if frames and not viewer.offer(frames):
             viewer.drop()
             self._leave(viewer)
@@ -343,45 +363,62 @@ class Hub:
     def _catch_up_with(self, viewer: Viewer, own: _Tail, chunks: list[Chunk]) -> Iterator[bytes]:
         """Count the lines of chunks that the client has (or passes over), show the others."""
         known = [chunk for chunk in chunks if chunk.sequence <= viewer.position]
+        rest = chunks[len(known) :]
         for chunk in known:
-            own.assembler.skip(chunk)
-            own.sequence = chunk.sequence
-        if viewer.gap and own.sequence >= viewer.position:
+            own.skip(chunk)
+        passed = viewer.gap and (bool(rest) or own.sequence >= viewer.position)
+        if passed or (rest and _is_behind(viewer.position, rest[0])):
             viewer.gap = False
-            yield self._gap(own)
-        for _, frame in self._feed(own, chunks[len(known) :]):
+            yield self._gap(own, rest, viewer.position)
+        for _, frame in self._feed(own, rest, viewer.position):
             yield frame
 
     def _burst(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:
         """As ``_feed``, but of more lines than anybody can watch only the last are shown."""
-        kept = lines = 0
+        kept = lines = size = 0
         for chunk in reversed(chunks):
-            if lines > BURST:
+            if lines > BURST or size > BURST_BYTES:
                 break
-            lines += chunk.data.count(b"\n") + len(chunk.data) // MAX_CHARS
+            lines += chunk.data.count(b"\n") + len(chunk.data) // LINE_BYTES
+            size += len(chunk.data)
             kept += 1
-        passed = chunks[: len(chunks) - kept]
-        if not passed:
-            return self._feed(tail, chunks)
-        for chunk in passed:
-            tail.assembler.skip(chunk)
-            tail.sequence = chunk.sequence
-        return [(tail.sequence, self._gap(tail)), *self._feed(tail, chunks[len(passed) :])]
+        position, rest = tail.sequence, chunks[len(chunks) - kept :]
+        for chunk in chunks[: len(chunks) - kept]:
+            tail.skip(chunk)
+        passed = tail.sequence > position
+        position = max(position, tail.sequence)
+        frames: list[_Frame] = []
+        if passed or (rest and _is_behind(position, rest[0])):
+            note = self._gap(tail, rest, position)
+            frames = [(tail.sequence, note)]
+        return frames + self._feed(tail, rest, position)
 
-    def _gap(self, tail: _Tail) -> bytes:
+    def _gap(self, tail: _Tail, rest: list[Chunk], position: int) -> bytes:
         """Say that lines were passed over; what comes goes on with those still open."""
+        if rest and not _shows_gap(position, rest[0]):
+            tail.reach(rest[0])
         begun = tail.assembler.open_lines()
         earlier = self._fragments.earlier(tail.assembler.count - len(begun))
         return earlier + self._fragments.lines(begun, tail.cursor())
 
-    def _feed(self, tail: _Tail, chunks: list[Chunk]) -> list[_Frame]:
-        """Advance a tail by ``chunks``; the frames made of them."""
+    def _feed(self, tail: _Tail, chunks: list[Chunk], position: int) -> list[_Frame]:
+        """Advance a tail by ``chunks``; the frames made of them for who has all to ``position``."""
         frames: list[_Frame] = []
         for chunk in chunks:
+            gap = gap_line(chunk) if _shows_gap(position, chunk) else None
             lines = tail.assembler.feed(chunk)
-            tail.sequence = chunk.sequence
-            frames.append((chunk.sequence, self._fragments.lines(lines, tail.cursor())))
+            tail.sequence = position = chunk.sequence
+            frames.append((chunk.sequence, self._lines(tail, lines, gap)))
         return frames
+
+    def _lines(self, tail: _Tail, lines: list[Line], gap: Line | None) -> bytes:
+        """The lines of one chunk behind a gap; of too many, the last."""
+        first = [] if gap is None else [gap]
+        if len(lines) <= BURST:
+            return self._fragments.lines([*first, *lines], tail.cursor())
+        shown = [replace(line, replaces=False) for line in lines[-BURST:]]
+        earlier = self._fragments.earlier(shown[0].number - 1)
+        return earlier + self._fragments.lines(shown, tail.cursor())
 
     def _read(self, topic: _Topic, viewers: list[Viewer]) -> _News:
         """What is new for those of ``viewers`` that are level.
@@ -421,5 +458,23 @@ class Hub:
         )
 
 
+def _shows_gap(position: int, chunk: Chunk) -> bool:
+    """Whether who has output up to ``position``, and no more than the head, sees a gap there."""
+    return chunk.gap is not None and position <= chunk.gap.after
+
+
+def _is_behind(position: int, chunk: Chunk) -> bool:
+    """Whether who has output up to ``position``, beyond the head, lacks some before ``chunk``."""
+    return chunk.gap is not None and chunk.gap.after < position < chunk.sequence - 1
+
+
 def _state_of(run: Run) -> tuple[object, ...]:
-    return (run.status, run.phase, run.exit_code, run.error_code, run.last_line, run.started_at)
+    return (
+        run.status,
+        run.phase,
+        run.exit_code,
+        run.error_code,
+        run.last_line,
+        run.started_at,
+        run.dropped_bytes,
+    )

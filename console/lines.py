@@ -1,8 +1,12 @@
-"""Bytes into lines: what an output panel shows, from chunks in order of arrival.
+r"""Bytes into lines: what an output panel shows, from chunks in order of arrival.
 
 Lines of both streams are numbered together, in the order in which they begin. A line that has
 not ended is *open*: it is shown at once and shown again, whole, when more of it arrives. Text is
-plain: the raw bytes are what ``log.txt`` serves.
+plain: the raw bytes are what ``log.txt`` serves. What is no UTF-8 is shown byte by byte, as
+``\xe9``; a character of which the end has not arrived is not shown yet.
+
+In place of what was dropped there is one line that says so. Those behind it have the numbers
+that they would have anyway, and a character that was cut there is left out.
 """
 
 from __future__ import annotations
@@ -10,24 +14,30 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from commands.outputs.store import Chunk
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-MAX_CHARS = 8_192
-"""Characters of one shown line; what is longer goes on in the next, so no line is endless."""
+from commands.outputs.lines import LINE_BYTES, STREAMS, Numbering
+from commands.outputs.store import Chunk, Gap
 
-_STREAMS = ("stdout", "stderr")
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
 _CONTROLS[0x7F] = 0x2421
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line to show. ``replaces`` says that its number was shown before, with less text."""
+    """One line to show. ``replaces`` says that its number was shown before, with less text.
+
+    With ``dropped`` it stands for the gap: its text is a sentence, ``dropped`` tells exactly how
+    much is missing, and ``number`` is that of the last line that began before it ends.
+    """
 
     number: int
     stream: str
@@ -35,102 +45,173 @@ class Line:
     text: str
     open: bool
     replaces: bool
+    dropped: str = ""
 
 
 @dataclass(slots=True)
 class _Open:
-    number: int
-    time: datetime
-    text: str
+    """A line that has not ended. ``time`` is None until something of it was shown."""
+
+    time: datetime | None = None
+    data: bytes = b""
+    before: str = ""
+    """Text of it before ``data``, where bytes between them were dropped."""
+    cut: bool = False
+    """Whether ``data`` may begin within a character."""
+
+    def text(self, *, ended: bool) -> str:
+        data = self.data
+        if self.cut and len(data) - len(rest := data.lstrip(_CONTINUATIONS)) <= 3:
+            data = rest
+        text, _size = codecs.utf_8_decode(data, "backslashreplace", ended)
+        return self.before + text
 
 
 class Assembler:
     """Turns the chunks of one run into lines. Feed every chunk from the first, in order."""
 
     def __init__(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")
-        self._decoders = {name: decoder("replace") for name in _STREAMS}
+        self._numbering = Numbering()
         self._open: dict[str, _Open] = {}
-        self.count = 0
-        """Lines begun so far."""
+        self._sequence = -1
+        self._cut: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        """Lines begun so far, dropped ones included."""
+        return self._numbering.count
 
     def feed(self, chunk: Chunk) -> list[Line]:
         """Lines that ``chunk`` begins or goes on with, in order of their numbers."""
-        return [
-            Line(line.number, chunk.stream, line.time, plain(line.text), not ended, replaces)
-            for line, ended, replaces in self._take(
-                chunk, self._decoders[chunk.stream].decode(chunk.data)
+        self.reach(chunk)
+        lines = []
+        for piece in self._numbering.take(chunk.stream, chunk.offset, chunk.data):
+            line = self._open.pop(chunk.stream, None) or self._begin(chunk.stream, piece.start)
+            replaces = line.time is not None
+            line.time = line.time or chunk.arrived_at
+            line.data += chunk.data[piece.start : piece.end]
+            if not piece.ended:
+                self._open[chunk.stream] = line
+            text = plain(line.text(ended=piece.ended))
+            lines.append(
+                Line(piece.number, chunk.stream, line.time, text, not piece.ended, replaces)
             )
-        ]
+        self._pass(chunk)
+        return lines
 
     def skip(self, chunk: Chunk) -> None:
         """Go past ``chunk`` without showing its lines, which is many times as quick."""
-        text = self._decoders[chunk.stream].decode(chunk.data)
-        before = self._open.get(chunk.stream)
-        lines = text.split("\n")
-        if len(lines[0]) + len(before.text if before else "") > MAX_CHARS or (
-            max(map(len, lines)) > MAX_CHARS
+        self.reach(chunk)
+        begun = self._numbering.skip(chunk.stream, chunk.offset, chunk.data)
+        before = self._open.pop(chunk.stream, None)
+        if self._numbering.open_number(chunk.stream):
+            line = before if begun < 0 and before else self._begin(chunk.stream, begun)
+            line.time = line.time or chunk.arrived_at
+            line.data += chunk.data[max(begun, 0) :]
+            self._open[chunk.stream] = line
+        self._pass(chunk)
+
+    def reach(self, chunk: Chunk) -> None:
+        """Go past what is missing before ``chunk``, if anything is."""
+        if chunk.gap is not None and (
+            chunk.sequence != self._sequence + 1 or self._is_missed(chunk)
         ):
-            for _ in self._take(chunk, text):
-                pass
-            return
-        rest = lines.pop()
-        if lines:
-            self.count += len(lines) - (before is not None)
+            self._jump(chunk.gap)
+            self._sequence = chunk.sequence - 1
+        if self._is_missed(chunk):
             self._open.pop(chunk.stream, None)
-            before = None
-        if rest and before is not None:
-            before.text += rest
-        elif rest:
-            self.count += 1
-            self._open[chunk.stream] = _Open(self.count, chunk.arrived_at, rest)
+            self._cut.add(chunk.stream)
 
     def open_lines(self) -> list[Line]:
         """Lines that have begun and not ended, as they are now."""
         lines = [
-            Line(line.number, stream, line.time, plain(line.text), open=True, replaces=False)
+            Line(
+                self._numbering.open_number(stream),
+                stream,
+                line.time,
+                plain(line.text(ended=False)),
+                open=True,
+                replaces=False,
+            )
             for stream, line in self._open.items()
+            if line.time is not None
         ]
         return sorted(lines, key=lambda line: line.number)
 
-    def _take(self, chunk: Chunk, text: str) -> Iterator[tuple[_Open, bool, bool]]:
-        """``(line, ended, replaces)`` for each line that ``chunk``, decoded, has a part of."""
-        if not text:
-            return
-        before = self._open.pop(chunk.stream, None)
-        for piece, ended in _pieces(text, room=MAX_CHARS - len(before.text if before else "")):
-            if before is None:
-                self.count += 1
-                line = _Open(self.count, chunk.arrived_at, piece)
+    def _begin(self, stream: str, at: int) -> _Open:
+        """A line that begins ``at`` bytes into a chunk."""
+        return _Open(cut=at == 0 and stream in self._cut)
+
+    def _pass(self, chunk: Chunk) -> None:
+        self._cut.discard(chunk.stream)
+        self._sequence = chunk.sequence
+
+    def _is_missed(self, chunk: Chunk) -> bool:
+        """Whether bytes are missing before ``chunk`` in its stream."""
+        return chunk.offset != self._numbering.offsets[chunk.stream]
+
+    def _jump(self, gap: Gap) -> None:
+        """Go on behind ``gap``, with the lines that are open there."""
+        before, self._numbering = self._numbering, Numbering.restored(gap.lines)
+        for stream in STREAMS:
+            number = self._numbering.open_number(stream)
+            line = self._open.pop(stream, None)
+            if number and self._numbering.open_line(stream) == before.open_line(stream):
+                self._open[stream] = line or _Open()  # nothing of it is missing
+            elif number and line is not None and number == before.open_number(stream):
+                self._open[stream] = _Open(line.time, before=f"{line.text(ended=False)}…", cut=True)
+            elif number:
+                self._open[stream] = _Open(cut=True)
             else:
-                line = _Open(before.number, before.time, before.text + piece)
-            if not ended:
-                self._open[chunk.stream] = line
-            yield line, ended, before is not None
-            before = None
-
-
-def _pieces(text: str, *, room: int) -> Iterable[tuple[str, bool]]:
-    """``(piece, ended)``: the text cut at line ends, and where a line gets too long."""
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start, start + room + 1)
-        if end >= 0:
-            yield text[start:end], True
-            start = end + 1
-        elif len(text) - start > room:
-            yield text[start : start + room], True
-            start += room
-        else:
-            yield text[start:], False
-            return
-        room = MAX_CHARS
+                self._cut.add(stream)
 
 
 def plain(text: str) -> str:
     r"""``text`` as a terminal would leave it on one line: no escapes, ``\r`` overwrites."""
     text = _ESCAPES.sub("", text).removesuffix("\r")
     return text.rpartition("\r")[2].translate(_CONTROLS)
+
+
+def gap_line(chunk: Chunk) -> Line | None:
+    """The line that stands before ``chunk`` for what was dropped there; None for nothing."""
+    gap = chunk.gap
+    if gap is None:
+        return None
+    number = Numbering.restored(gap.lines).count
+    return Line(number, "", chunk.arrived_at, sentence(gap), False, False, exactly(gap))
+
+
+def gap_bytes(gap: Gap, before: bytes) -> bytes:
+    """What stands for ``gap`` among raw bytes that end with ``before``: a line of its own."""
+    start = b"" if not before or before.endswith(b"\n") else b"\n"
+    return start + f"[{sentence(gap)} ({exactly(gap)})]\n".encode()
+
+
+def sentence(gap: Gap) -> str:
+    """What is kept and what was dropped, for people: "The first and last 1 MB are kept. …"."""
+    head, tail, dropped = size(gap.head), size(gap.tail), size(gap.dropped)
+    words = {"head": head, "tail": tail, "dropped": dropped}
+    if head == tail:
+        kept = _("The first and last %(head)s are kept.") % words
+    else:
+        kept = _("The first %(head)s and the last %(tail)s are kept.") % words
+    return f"{kept} " + _("%(dropped)s between them was dropped.") % words
+
+
+def exactly(gap: Gap) -> str:
+    """How much was dropped, to the byte: "18,902,848 bytes"."""
+    count = formats.number_format(gap.dropped, force_grouping=True)
+    return ngettext("%(n)s byte", "%(n)s bytes", gap.dropped) % {"n": count}
+
+
+def size(count: int) -> str:
+    """``count`` bytes in the largest unit of 1,024 that fits, rounded down: "1.9 MB"."""
+    if count < 1024:
+        return ngettext("%(n)s byte", "%(n)s bytes", count) % {"n": count}
+    unit, power = next((u, p) for u, p in (("GB", 30), ("MB", 20), ("kB", 10)) if count >> p)
+    tenths = count * 10 >> power
+    text = formats.number_format(tenths / 10, decimal_pos=1 if tenths % 10 else 0)
+    return f"{text} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +231,26 @@ def last_lines(chunks: Iterable[Chunk], most: int) -> Tail:
     sequence = -1
     for chunk in chunks:
         sequence = chunk.sequence
-        least = chunk.data.count(b"\n") + len(chunk.data) // (4 * MAX_CHARS)
+        least = chunk.data.count(b"\n") + len(chunk.data) // (4 * LINE_BYTES)
         waiting.append((chunk, least))
         ready += least
         # What is so far back that enough lines begin after it is counted, not shown. The first
         # line end of each stream may belong to a line that began before.
-        while ready - waiting[0][1] > most + len(_STREAMS):
+        while ready - waiting[0][1] > most + len(STREAMS):
             passed, fewer = waiting.popleft()
             assembler.skip(passed)
             ready -= fewer
-    shown: dict[int, Line] = {}
-    for chunk, _ in waiting:
-        shown.update({line.number: line for line in assembler.feed(chunk)})
-    numbers = sorted(shown)[-most:]
-    lines = [replace(shown[number], replaces=False) for number in numbers]
-    return Tail(lines, assembler.count - len(lines), sequence)
+    shown: dict[tuple[int, bool], Line] = {}
+    for chunk, _least in waiting:
+        if gap := gap_line(chunk):
+            shown[assembler.count, True] = gap
+        shown.update({(line.number, False): line for line in assembler.feed(chunk)})
+    places = sorted(shown)[-most:]
+    lines = [replace(shown[place], replaces=False) for place in places]
+    return Tail(lines, _before(places[0]) if places else assembler.count, sequence)
+
+
+def _before(place: tuple[int, bool]) -> int:
+    """How many lines come before a line of that number, or before a gap behind that line."""
+    number, is_gap = place
+    return number if is_gap else number - 1

@@ -12,9 +12,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from commands.models import Invocation, Run
+from commands.outputs.store import Gap
 from commands.rules.rate import Rate, Wait, step
 from commands.rules.status import Phase, RunStatus, is_final, roll_up
 from commands.services import pacing
+from console import lines
 from console.templatetags.console_ui import status_label, status_state
 
 PROBLEMS_FIRST = ["bad", "warn", "run", "idle", "ok", "stop"]
@@ -115,6 +117,9 @@ class RunView:
     left: str
     """How many processes a timeout or a stop left, as a sentence; "" for runs that ended else."""
     url: str
+    gap: str
+    """What is said of output that was dropped; "" if all is kept."""
+    gap_exactly: str
     current: bool = False
 
 
@@ -197,6 +202,7 @@ def run_views(
 def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView:
     began = run.started_at
     elapsed = ((run.finished_at or now) - began).total_seconds() if began else 0.0
+    gap = Gap.of(run)
     return RunView(
         pk=run.pk,
         uid=run.instance_uid,
@@ -216,6 +222,8 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         last_line=run.last_line,
         left=_left(run),
         url=url,
+        gap=lines.sentence(gap) if gap else "",
+        gap_exactly=lines.exactly(gap) if gap else "",
         current=run.pk == current,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
 
+from commands.rules import limits
 from console import broker, environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -182,6 +183,11 @@ CELERY_BEAT_SCHEDULE = {
 }
 CONSOLE_CHECK_EVERY = environment.number("CONSOLE_CHECK_EVERY", 30, least=5)
 """Seconds after which an instance is checked again: whether it can be reached."""
+
+CONSOLE_OUTPUT_KEPT = environment.number(
+    "CONSOLE_OUTPUT_KEPT", limits.OUTPUT_KEPT, least=limits.OUTPUT_KEPT_MIN
+)
+"""Bytes of a run's output that are kept: the first half and the last half of them."""
 
 # --- language and time -----------------------------------------------------------------
 

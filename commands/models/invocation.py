@@ -186,6 +186,14 @@ class Run(models.Model):
     stdout_masked = models.PositiveIntegerField(default=0)
     stderr_masked = models.PositiveIntegerField(default=0)
     next_sequence = models.BigIntegerField(default=0)
+    # Of much output a head and a tail are kept. Chunks before number head_chunks (None while it
+    # is not full) are the head, head_bytes in all; those from number tail_from on are the tail.
+    # Between them dropped_bytes are missing; tail_lines says where counting of lines stands there.
+    head_chunks = models.PositiveBigIntegerField(null=True)
+    head_bytes = models.PositiveBigIntegerField(default=0)
+    dropped_bytes = models.PositiveBigIntegerField(default=0)
+    tail_from = models.PositiveBigIntegerField(default=0)
+    tail_lines = models.JSONField(default=list)
     last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
 
     objects = RunQuerySet.as_manager()

@@ -31,5 +31,5 @@ class LastLine:
 
 
 def _plain(line: bytes) -> str:
-    text = _ESCAPES.sub(b"", line[:_KEEP]).decode(errors="replace")
+    text = _ESCAPES.sub(b"", line[:_KEEP]).decode(errors="backslashreplace")
     return _CONTROLS.sub("", text).strip()[: limits.LAST_LINE_CHARS]

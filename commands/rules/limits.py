@@ -41,6 +41,12 @@ CLIENT_TOKEN_CHARS: Final = 64
 LAST_LINE_CHARS: Final = 200
 """Characters of a run's last output line that lists show (ours)."""
 
+OUTPUT_KEPT: Final = 2_097_152
+"""Bytes of a run's output that are kept unless set otherwise, both streams (ours; 2 MB)."""
+
+OUTPUT_KEPT_MIN: Final = 131_072
+"""Fewest bytes that can be set for it (ours; one stored chunk for head and tail each)."""
+
 PARAMETERS: Final = 20
 """Most custom parameters of a command; built-in ones are not counted (procedure, reference)."""
 

@@ -52,6 +52,11 @@ class Secrets:
     def __init__(self, values: Iterable[bytes]) -> None:
         self._needles = [_Needle(value) for value in sorted(_usable(values))]
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest of them; 0 without any."""
+        return max((len(needle.secret) for needle in self._needles), default=0)
+
     def stretches(self, data: bytes) -> list[tuple[int, int]]:
         """Start and end of what to hide in ``data``, in order; what overlaps is one stretch."""
         return _merged(sorted(found for one in self._needles for found in one.stretches(data)))
@@ -117,6 +122,16 @@ class Masker:
     def finish(self) -> bytes:
         """The bytes still held, masked where a secret ended among them. Ends the stream."""
         return self._release(self._tail, len(self._tail))
+
+    def cut(self) -> bytes:
+        """What is held, all masked: the next bytes of the stream are missing and never come.
+
+        A secret may have begun there, and another may end behind what is missing. So as many of
+        the bytes that follow are masked, too, as a secret can have there.
+        """
+        held, self._tail = len(self._tail), b""
+        self._masked = max(0, self._secrets.longest - 1)
+        return b"*" * held
 
     def _release(self, seen: bytes, until: int) -> bytes:
         masked = bytearray(seen)

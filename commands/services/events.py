@@ -40,6 +40,17 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """Bytes ``start`` to ``end`` of a stream that the instance has dropped: they never come."""
+
+    run_id: int
+    stream: Stream
+    start: int
+    end: int
+    arrived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """New values for columns of a run; ``receipt`` learns whether they were stored.
 
@@ -51,4 +62,4 @@ class Changed:
     receipt: Receipt | None = None
 
 
-Event = Received | Changed
+Event = Received | Dropped | Changed

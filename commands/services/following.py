@@ -32,7 +32,7 @@ from commands.execution.executor import (
 )
 from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services import endings
-from commands.services.events import Changed, Received
+from commands.services.events import Changed, Dropped, Received
 from commands.services.recorder import LeaseLost, Recorder
 from commands.services.runs import Claimed
 
@@ -212,11 +212,7 @@ class Follower:
         position = _Position(claimed.offsets)
 
         def receive(output: Output | Gap) -> None:
-            if isinstance(output, Gap):
-                raise TypeError("nothing is dropped where the spool is not bounded")
-            self._recorder.put(
-                Received(claimed.run_id, output.stream, output.offset, output.data, timezone.now())
-            )
+            self._recorder.put(_event_of(claimed.run_id, output))
             position.advance(output)
 
         attempt = 0
@@ -312,12 +308,19 @@ class _Position:
     def __init__(self, offsets: Offsets) -> None:
         self.offsets = offsets
 
-    def advance(self, output: Output) -> None:
-        end = output.offset + len(output.data)
+    def advance(self, output: Output | Gap) -> None:
+        end = output.end if isinstance(output, Gap) else output.offset + len(output.data)
         if output.stream == "stdout":
             self.offsets = Offsets(max(end, self.offsets.stdout), self.offsets.stderr)
         else:
             self.offsets = Offsets(self.offsets.stdout, max(end, self.offsets.stderr))
+
+
+def _event_of(run_id: int, output: Output | Gap) -> Received | Dropped:
+    now = timezone.now()
+    if isinstance(output, Gap):
+        return Dropped(run_id, output.stream, output.start, output.end, now)
+    return Received(run_id, output.stream, output.offset, output.data, now)
 
 
 _OUT_OF_REACH = (

@@ -19,8 +19,8 @@ from commands.models import OutputChunk, Run
 from commands.outputs.lastline import LastLine
 from commands.rules.redaction import Masker, Secrets
 from commands.rules.status import is_final
-from commands.services import endings
-from commands.services.events import Event, Received
+from commands.services import endings, keeping
+from commands.services.events import Dropped, Event, Received
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class Page:
         self.memory = copy(memory)
         self.chunks: list[OutputChunk] = []
         self._dirty: set[str] = set()
+        self._lost_before = 0
 
     def apply(self, event: Event) -> bool:
         """Take an event in; False for a change that the run's state does not allow.
@@ -85,11 +86,20 @@ class Page:
         if isinstance(event, Received):
             self._append(event)
             return True
+        if isinstance(event, Dropped):
+            self._leave_out(event)
+            return True
         return self._change(event.values)
+
+    def settle(self) -> None:
+        """Drop what is more than is kept: stored chunks at once, new ones from ``chunks``."""
+        self._show_last_line()
+        values, self.chunks = keeping.trim(self.run, self.chunks, lost_before=self._lost_before)
+        for name, value in values.items():
+            self._set(name, value)
 
     def save(self) -> None:
         """Write the columns that changed; the chunks are the caller's to write."""
-        self._show_last_line()
         if self._dirty:
             self.run.save(update_fields=sorted(self._dirty))
 
@@ -113,6 +123,23 @@ class Page:
         if data:
             self._store(event.stream, masker, masker.feed(data), event.arrived_at)
 
+    def _leave_out(self, event: Dropped) -> None:
+        """Go on behind bytes that never come. What the tail has before them is dropped, too."""
+        masker = self._masker(event.stream)
+        reached = self._size(event.stream) + masker.held
+        if event.start > reached:
+            raise ValueError(f"Run {self.run.pk}: bytes {reached}..{event.start} are missing")
+        if event.end <= reached:
+            return
+        self._store(event.stream, masker, masker.cut(), event.arrived_at)
+        if self.run.head_chunks is None:
+            self._close_head()
+        missing = event.end - self._size(event.stream)
+        self._set("dropped_bytes", self.run.dropped_bytes + missing)
+        self._set(f"{event.stream}_size", event.end)
+        self.memory.keep(event.stream, event.end, masker)
+        self._lost_before = self.run.next_sequence
+
     def _finish(self, now: datetime) -> None:
         """Store what is held back: no more comes."""
         for stream in _STREAM_NUMBERS:
@@ -128,17 +155,36 @@ class Page:
         return size
 
     def _store(self, stream: Stream, masker: Masker, released: bytes, arrived_at: datetime) -> None:
-        size = self._size(stream)
-        for start in range(0, len(released), CHUNK_BYTES):
-            self._extend(stream, size + start, released[start : start + CHUNK_BYTES], arrived_at)
-        size += len(released)
-        self._set(f"{stream}_size", size)
+        start = 0
+        while start < len(released):
+            data = released[start : start + self._room()]
+            size = self._size(stream)
+            self._extend(stream, size, data, arrived_at)
+            self._set(f"{stream}_size", size + len(data))
+            start += len(data)
         self._set(f"{stream}_masked", masker.masked)
-        self.memory.keep(stream, size, masker)
+        self.memory.keep(stream, self._size(stream), masker)
+
+    def _room(self) -> int:
+        """How many bytes the next chunk may have: the head ends where half is full."""
+        if self.run.head_chunks is None:
+            left = keeping.head_bytes() - self.run.stdout_size - self.run.stderr_size
+            if left > 0:
+                return min(left, CHUNK_BYTES)
+            self._close_head()
+        return CHUNK_BYTES
+
+    def _close_head(self) -> None:
+        """What comes from now on is the tail."""
+        self._set("head_chunks", self.run.next_sequence)
+        self._set("tail_from", self.run.next_sequence)
+        self._set("head_bytes", self.run.stdout_size + self.run.stderr_size)
 
     def _extend(self, stream: Stream, offset: int, data: bytes, arrived_at: datetime) -> None:
         number = _STREAM_NUMBERS[stream]
         last = self.chunks[-1] if self.chunks else None
+        if last and last.sequence < max(self.run.head_chunks or 0, self._lost_before):
+            last = None  # nothing is joined over the end of the head, or over a gap
         if last and last.stream == number and len(last.data) + len(data) <= CHUNK_BYTES:
             last.data = bytes(last.data) + data
             return

@@ -229,6 +229,8 @@ class Recorder:
                 applied = page is not None and page.apply(event)
                 if isinstance(event, Changed) and event.receipt is not None:
                     receipts.append((event.receipt, applied))
+            for page in pages.values():
+                page.settle()
             OutputChunk.objects.bulk_create(
                 chunk for page in pages.values() for chunk in page.chunks
             )

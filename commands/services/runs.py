@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
@@ -42,6 +43,14 @@ GIVE_UP_AFTER = timedelta(minutes=3)
 """How long after its deadline a run is ended whoever carries it: that worker is stuck."""
 START_BATCH = 50
 """Runs that one message asks a worker to start: few messages, yet several workers share."""
+
+
+SPOOL_TIMES = 4
+"""How many times as much as is kept an instance may hold of each stream.
+
+It keeps at least the first and the last quarter. So each of them has all that is kept here, even
+if one stream has it all and nobody was there to take the middle.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +331,7 @@ def _spec(run: Run, script: Script) -> RunSpec:
         launcher=launcher.parse(invocation.launcher) if invocation.launcher else None,
         run_as=invocation.run_as,
         whole_tree=invocation.termination == Termination.PROCESS_TREE,
+        spool=SPOOL_TIMES * settings.CONSOLE_OUTPUT_KEPT,
     )
 
 

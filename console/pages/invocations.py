@@ -23,7 +23,7 @@ from commands.outputs import store
 from commands.rules.status import roll_up
 from console import presentation, resolve
 from console.cursor import Cursor
-from console.lines import last_lines
+from console.lines import gap_bytes, last_lines
 from console.task_command import command_view
 
 PAGE_SIZE = 50
@@ -98,6 +98,7 @@ def status(request: HttpRequest, uid: str) -> JsonResponse:
                     "exit_code": run.exit_code,
                     "error_code": run.error_code,
                     "processes_left": run.processes_left,
+                    "dropped_bytes": run.dropped_bytes,
                 }
                 for run in runs
             ],
@@ -109,7 +110,10 @@ def status(request: HttpRequest, uid: str) -> JsonResponse:
 @resolve.signed_in
 @require_safe
 def log(request: HttpRequest, uid: str, instance_uid: str) -> StreamingHttpResponse:
-    """The exact bytes that a run printed, both streams in order of arrival."""
+    """The exact bytes that a run printed, both streams in order of arrival.
+
+    In place of what was dropped there is one line that says so.
+    """
     run = resolve.run(resolve.task(request, uid), instance_uid)
     response = StreamingHttpResponse(
         _raw(run), content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
@@ -120,15 +124,22 @@ def log(request: HttpRequest, uid: str, instance_uid: str) -> StreamingHttpRespo
 
 
 async def _raw(run: Run) -> AsyncIterator[bytes]:
-    after = -1
-    while chunks := await sync_to_async(_read_some)(run.pk, after):
-        yield b"".join(chunk.data for chunk in chunks)
+    whole = run.stdout_size + run.stderr_size - run.dropped_bytes <= store.WHOLE_BYTES
+    after, before = -1, b""
+    while chunks := await sync_to_async(_read_some)(run.pk, after, None if whole else store.BATCH):
+        parts = []
+        for chunk in chunks:
+            parts += [gap_bytes(chunk.gap, before), chunk.data] if chunk.gap else [chunk.data]
+            before = chunk.data
+        yield b"".join(parts)
         after = chunks[-1].sequence
+        if whole:
+            return
 
 
-def _read_some(run_id: int, after: int) -> list[store.Chunk]:
+def _read_some(run_id: int, after: int, limit: int | None) -> list[store.Chunk]:
     try:
-        return store.read(run_id, after=after, limit=store.BATCH)
+        return store.read(run_id, after=after, limit=limit)
     finally:
         connections.close_all()
 

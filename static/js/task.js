@@ -248,7 +248,7 @@
     range.setEndAfter(log.children[extra - 1]);
     const below = following || scroll.scrollHeight - scroll.scrollTop;
     range.deleteContents();
-    tellEarlier(Number(log.firstElementChild.id.slice(1)) - 1);
+    tellEarlier(Number(log.querySelector(".ln").id.slice(1)) - 1);
     if (!following) scroll.scrollTop = top = scroll.scrollHeight - below;
   }
 
@@ -265,6 +265,9 @@
     }
     const { title } = $("task-head-state").dataset;
     document.title = `${title} · ${document.title.split(" · ").pop()}`;
+    const gap = log.querySelector(".gap");
+    const note = $("gap-note");
+    if (gap) [gap.textContent, gap.title] = [note.textContent, note.title];
     if (problems() !== failures) say(summary());
     failures = problems();
     show();

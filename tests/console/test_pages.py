@@ -413,7 +413,7 @@ class TestTask:
         assert "exit 3" in page
         assert "&lt;script&gt;oops" in page
         assert "<script>oops" not in page
-        assert "�␀" in page
+        assert "\\xff␀" in page
         assert "sse-connect" in page
         assert 'http-equiv="refresh"' in page
 
@@ -443,6 +443,7 @@ class TestTask:
             "exit_code": 3,
             "error_code": "ExitCodeNonzero",
             "processes_left": None,
+            "dropped_bytes": 0,
         }
 
     def test_the_log_is_the_exact_bytes(self, sign_in, cast, task, fleet):
