@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -19,7 +20,7 @@ from django.db.models import Q
 from commands import access
 from commands.errors import Invalid
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
-from commands.models import Credential, Instance, Run
+from commands.models import Credential, Instance, Run, Team
 from commands.rules import launcher
 from commands.rules.content import Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
@@ -80,8 +81,8 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
             .defer("invocation__values")
             .order_by("pk")
         )
-        credentials = _credentials(mine)
-        claimed = [_take(run, credentials, now) for run in mine]
+        credentials, rights = _credentials(mine), _Rights(mine)
+        claimed = [_take(run, credentials, rights, now) for run in mine]
         fresh = [run.pk for run in mine if run.phase == Phase.QUEUED]
         Run.objects.filter(pk__in=fresh).update(phase=Phase.CONNECTING.value)
     return [one for one in claimed if one is not None]
@@ -122,11 +123,26 @@ def _credentials(mine: Sequence[Run]) -> dict[int, Credential]:
     return found
 
 
-def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Claimed | None:
+class _Rights:
+    """Who may do what, asked once for all runs of a claim: most belong to one task."""
+
+    def __init__(self, mine: Sequence[Run]) -> None:
+        self._wanted = frozenset(run.instance_id for run in mine if run.instance_id is not None)
+        self.allows = cache(access.allows)
+        self._usable = cache(access.usable)
+
+    def may_use(self, team: Team, instance: Instance) -> bool:
+        """Whether tasks of ``team`` may run on ``instance``, one of those of the claim."""
+        return instance.pk in self._usable(team, self._wanted)
+
+
+def _take(
+    run: Run, credentials: Mapping[int, Credential], rights: _Rights, now: datetime
+) -> Claimed | None:
     """What is needed to carry ``run``; None if it ends here."""
     fresh = run.phase == Phase.QUEUED
     instance = run.instance
-    refusal = _refusal(run) if fresh else None
+    refusal = _refusal(run, rights) if fresh else None
     if instance is None:
         refusal = _NEVER_REACHED if fresh else _GONE
     elif refusal is None and instance.credential_id not in credentials:
@@ -183,15 +199,15 @@ _GONE = (
 )
 
 
-def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
+def _refusal(run: Run, rights: _Rights) -> tuple[ErrorCode, str] | None:
     instance, invocation = run.instance, run.invocation
     if instance is None:
         return _NEVER_REACHED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
-    if not access.may_use(invocation.team, instance):
+    if not rights.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
-    if not access.allows(invocation.created_by, invocation.permission, invocation.team):
+    if not rights.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
             "Whoever created the task may no longer run commands in this team.",
