@@ -6,6 +6,7 @@ everything, and pages turn that into 404, so that nothing about another team sho
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,12 @@ def require_control(actor: User | AnonymousUser | None, invocation: Invocation) 
         raise Denied("You may not do this with this task.")
 
 
+def usable(team: Team, instance_ids: Iterable[int]) -> set[int]:
+    """Those of ``instance_ids`` that tasks of ``team`` may run on: its own, or lent to it."""
+    found = Instance.objects.usable_by(team).filter(pk__in=instance_ids)
+    return set(found.values_list("pk", flat=True))
+
+
 def may_use(team: Team, instance: Instance) -> bool:
-    """Whether tasks of ``team`` may run on ``instance``: its own, or lent to it."""
-    return Instance.objects.usable_by(team).filter(pk=instance.pk).exists()
+    """Whether tasks of ``team`` may run on ``instance``."""
+    return instance.pk in usable(team, [instance.pk])

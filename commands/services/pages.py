@@ -9,10 +9,13 @@ again; ``stdout_masked`` and ``stderr_masked`` tell its maskers what to go on ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from datetime import datetime
 from typing import Any
+
+from django.db import connection
+from django.db.models import Field
 
 from commands.execution.executor import Stream
 from commands.models import OutputChunk, Run
@@ -65,6 +68,37 @@ class Memory:
         self._maskers[stream] = size, masker
 
 
+def write(pages: Iterable[Page]) -> None:
+    """Write the columns that changed; the chunks are the caller's to write.
+
+    Runs of a task change alike, and one statement for many rows costs a fraction of many: it is
+    compiled once, and PostgreSQL answers it in one round trip.
+    """
+    alike: dict[tuple[str, ...], list[Run]] = {}
+    for page in pages:
+        alike.setdefault(page.changed(), []).append(page.run)
+    for columns, rows in alike.items():
+        if columns:
+            _update(columns, rows)
+
+
+def _update(columns: tuple[str, ...], rows: list[Run]) -> None:
+    fields = [each for each in Run._meta.concrete_fields if each.name in columns]
+    quote = connection.ops.quote_name
+    assignments = ", ".join(f"{quote(str(each.column))} = %s" for each in fields)
+    table = quote(Run._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {table} SET {assignments} WHERE id = %s",  # noqa: S608 - names of our own
+            [(*(_stored(run, each) for each in fields), run.pk) for run in rows],
+        )
+
+
+def _stored(run: Run, field: Field[Any, Any]) -> Any:
+    """The value of a column as the database takes it."""
+    return field.get_db_prep_save(getattr(run, field.attname), connection)
+
+
 class Page:
     """One run within a transaction: its locked row, and the chunks that come to it.
 
@@ -98,10 +132,9 @@ class Page:
         for name, value in values.items():
             self._set(name, value)
 
-    def save(self) -> None:
-        """Write the columns that changed; the chunks are the caller's to write."""
-        if self._dirty:
-            self.run.save(update_fields=sorted(self._dirty))
+    def changed(self) -> tuple[str, ...]:
+        """The columns to be written, once every event is taken in and settled."""
+        return tuple(sorted(self._dirty))
 
     def _change(self, values: Mapping[str, Any]) -> bool:
         settled = endings.settled(self.run, values)

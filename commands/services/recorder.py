@@ -29,7 +29,7 @@ from commands.rules.redaction import Secrets
 from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services import runs
 from commands.services.events import Changed, Event, Receipt, Received
-from commands.services.pages import Memory, Page
+from commands.services.pages import Memory, Page, write
 
 log = logging.getLogger(__name__)
 
@@ -234,8 +234,7 @@ class Recorder:
             OutputChunk.objects.bulk_create(
                 chunk for page in pages.values() for chunk in page.chunks
             )
-            for page in pages.values():
-                page.save()
+            write(pages.values())
         self._keep(pages)
         self._lose(held.keys() - pages.keys())
         for receipt, applied in receipts:

@@ -11,17 +11,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Prefetch, Q, QuerySet
 
 from commands import access, queue
 from commands.errors import Invalid
 from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
-from commands.models import Credential, Instance, Run
+from commands.models import Credential, Instance, Invocation, Run, Team
 from commands.rules import launcher
 from commands.rules.content import Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
@@ -109,20 +110,13 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
         mine = list(
             Run.objects.filter(pk__in=run_ids, lease_owner=owner, lease_until=now + LEASE)
             .unfinished()
-            .select_related(
-                "invocation__team",
-                "invocation__region",
-                "invocation__command",
-                "invocation__created_by",
-                "instance__team",
-                "instance__jump_host",
-            )
-            # Encrypted, so what is wrong with one must not stop the others: read one by one.
-            .defer("invocation__values")
+            .select_related("instance__jump_host")
+            # Most runs of a claim belong to one task: it is read once, not with each of them.
+            .prefetch_related(Prefetch("invocation", _tasks()))
             .order_by("pk")
         )
-        found = credentials(mine)
-        claimed = [_take(run, found, now) for run in mine]
+        found, rights = credentials(mine), _Rights(mine)
+        claimed = [_take(run, found, rights, now) for run in mine]
         _begin(claimed)
     return [one for one in claimed if one is not None]
 
@@ -176,6 +170,12 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
     )
 
 
+def _tasks() -> QuerySet[Invocation]:
+    """Invocations with all that starting their runs needs."""
+    # Values are encrypted, and what is wrong with one must not stop the others: read one by one.
+    return Invocation.objects.select_related("team", "region", "created_by").defer("values")
+
+
 def credentials(mine: Sequence[Run]) -> Credentials:
     """Credentials by id, decrypted one by one: what is wrong with one stops no other run."""
     found: Credentials = {}
@@ -188,11 +188,24 @@ def credentials(mine: Sequence[Run]) -> Credentials:
     return found
 
 
-def _take(run: Run, credentials: Credentials, now: datetime) -> Claimed | None:
+class _Rights:
+    """Who may do what, asked once for all runs of a claim: most belong to one task."""
+
+    def __init__(self, mine: Sequence[Run]) -> None:
+        self._wanted = frozenset(run.instance_id for run in mine if run.instance_id is not None)
+        self.allows = cache(access.allows)
+        self._usable = cache(access.usable)
+
+    def may_use(self, team: Team, instance: Instance) -> bool:
+        """Whether tasks of ``team`` may run on ``instance``, one of those of the claim."""
+        return instance.pk in self._usable(team, self._wanted)
+
+
+def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) -> Claimed | None:
     """What is needed to carry ``run``; None if it ends here."""
     fresh = run.phase == Phase.QUEUED
     instance = run.instance
-    refusal = _refusal(run, now) if fresh else None
+    refusal = _refusal(run, rights, now) if fresh else None
     if instance is None:
         refusal = _NEVER_REACHED if fresh else _GONE
     elif refusal is None and any(each.credential_id not in credentials for each in _way(instance)):
@@ -271,7 +284,7 @@ _GONE = (
 )
 
 
-def _refusal(run: Run, now: datetime) -> tuple[ErrorCode, str] | None:
+def _refusal(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] | None:
     instance, invocation = run.instance, run.invocation
     if instance is None:
         return _NEVER_REACHED
@@ -279,11 +292,11 @@ def _refusal(run: Run, now: datetime) -> tuple[ErrorCode, str] | None:
         return _NOT_DELIVERED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
-    if not access.may_use(invocation.team, instance):
+    if not rights.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
     if obstacle := jumps.obstacle(instance):
         return ErrorCode.NO_LONGER_ALLOWED, obstacle
-    if not access.allows(invocation.created_by, invocation.permission, invocation.team):
+    if not rights.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
             "Whoever created the task may no longer run commands in this team.",
@@ -295,9 +308,7 @@ class _Altered(Exception):
     """A row says something else than when its task was created."""
 
 
-def _claimed(
-    run: Run, instance: Instance, credentials: Credentials, now: datetime
-) -> Claimed:
+def _claimed(run: Run, instance: Instance, credentials: Credentials, now: datetime) -> Claimed:
     """Raises _Altered or Invalid; ImproperlyConfigured if values can't be decrypted."""
     script = Script.of(run.invocation)
     fresh = run.phase == Phase.QUEUED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import re
 import socket
 import subprocess
 import threading
@@ -48,6 +49,23 @@ def test_ten_callers_one_connection(pool: Pool, sshd: Sshd) -> None:
     assert pool.connections(sshd.endpoint) == 1
     for each in sessions:
         each.close()
+
+
+def test_an_idle_connection_hardly_wakes(pool: Pool, sshd: Sshd) -> None:
+    with contextlib.closing(pool.open(sshd.endpoint)) as session:
+        transport = session.channel.get_transport()
+        tid = transport.native_id
+        time.sleep(0.2)
+        before = switches(tid)
+        time.sleep(1)
+        # Paramiko's own way is ten times a second, for each connection.
+        assert switches(tid) - before < 6
+
+
+def switches(tid: int | None) -> int:
+    """How often a thread of this process has gone to sleep so far."""
+    status = Path(f"/proc/self/task/{tid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[0])
 
 
 def test_a_dead_connection_is_replaced(pool: Pool, sshd: Sshd) -> None:

@@ -22,7 +22,7 @@ from commands.rules.redaction import HIDDEN, Masker, Secrets, forms
 from commands.services import invocations, runs
 from commands.services.events import Changed, Received
 from commands.services.invocations import CommandInput
-from commands.services.pages import CHUNK_BYTES, Memory, Page
+from commands.services.pages import CHUNK_BYTES, Memory, Page, write
 from commands.services.recorder import Recorder
 from commands.services.worker import Worker
 from tests.live import Stream, embedded_broker, session_cookie, web_server
@@ -223,14 +223,14 @@ class TestRecorder:
         monkeypatch.setattr("commands.services.recorder.RETRY_S", (0.01,))
         me = carry([b"abab"])
         me.say(b"xaba")
-        save, failures = Page.save, [OperationalError("away")] * 2
+        failures = [OperationalError("away")] * 2
 
-        def flaky(page):
-            save(page)
+        def flaky(pages):
+            write(pages)
             if failures:
                 raise failures.pop()
 
-        monkeypatch.setattr(Page, "save", flaky)
+        monkeypatch.setattr("commands.services.recorder.write", flaky)
         me.say(b"bab")
         assert not failures
         me.end()

@@ -1,0 +1,71 @@
+"""The benchmark runs: it is not timed here, only kept from rotting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.benchmarks.report import Row, Spread, percentile, ratios, table
+from tests.sshd import need_sshd
+
+SCRIPT = Path(__file__).with_name("fanout.py")
+
+
+def test_quick_run_without_peers(tmp_path: Path) -> None:
+    need_sshd()
+    before = {each.pid for each in psutil.process_iter()}
+    numbers = tmp_path / "numbers.json"
+    size = ["--hosts", "3", "--rounds", "1", "--sizes", "5", "10"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--quick", "--no-peers", *size, "--json", str(numbers)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(numbers.read_text())
+    seconds = found["seconds"]["echo"]
+    assert set(seconds) == {"engine cold", "engine warm", "console cold", "console warm"}
+    rows = {each["what"]: each for each in found["rows"]}
+    assert rows["CPU on the instance per short run, sshd included"]["spread"]["median"] > 0
+    assert rows["remote echo to readable row, p50 (3 hosts)"]["spread"]["median"] > 0
+    assert rows["3 hosts, echo: cold, whole path / clush cold"]["verdict"] == "missing"
+    assert found["missing"] == ["ssh", "ansible", "clush", "asyncssh", "parallel-ssh"]
+    assert "not installed: ssh, ansible" in done.stdout
+    left = [each for each in psutil.process_iter() if each.pid not in before]
+    assert not [each for each in left if "cc-bench-" in " ".join(_command(each))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    assert ratios([1.0, None, 9.0], [2.0, 4.0, 3.0]) == Spread.of([0.5, 3.0])
+    assert ratios([None], [1.0]) is None
+
+
+def test_percentile_of_few() -> None:
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([1.0], 0.95) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("goal", "median", "verdict"),
+    [(1.0, 1.0, "met"), (0.8, 1.0, "missed by 25 %"), (None, 1.0, "reported")],
+)
+def test_verdicts(goal: float | None, median: float, verdict: str) -> None:
+    assert Row("what", goal, Spread.of([median])).verdict == verdict
+
+
+def test_what_is_missing_is_in_the_table() -> None:
+    assert "missing (clush: no)" in table([Row("what", 1.0, None, note="clush: no")])
