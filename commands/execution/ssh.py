@@ -30,7 +30,8 @@ from commands.errors import (
     RunLost,
     StartRefused,
 )
-from commands.execution import remote
+from commands.execution import dialect, remote, windows
+from commands.execution.dialect import Dialect
 from commands.execution.executor import (
     ACCOUNT_NAME,
     FOLLOW_LIMIT,
@@ -45,6 +46,7 @@ from commands.execution.executor import (
     RunSpec,
     Started,
     Stream,
+    System,
 )
 from commands.execution.pool import Call, Connection, Pool, Session, Timing
 from commands.execution.remote import Frame, Reader
@@ -93,6 +95,7 @@ _REFUSALS = {
         ErrorCode.EXECUTION_EXCEPTION,
         "The program setsid (util-linux or busybox) is not installed there.",
     ),
+    **windows.REFUSALS,
 }
 
 
@@ -145,9 +148,11 @@ class _Conversation:
     ``user`` signed in, and the program runs as ``run_as``. ValueError: that is no user's name.
     """
 
-    def __init__(self, session: Session, user: str, run_as: str = "") -> None:
+    def __init__(
+        self, session: Session, user: str, run_as: str = "", speech: Dialect = remote
+    ) -> None:
         self.session = session
-        self._command = remote.command_as(user, run_as)
+        self._command = speech.command_as(user, run_as)
         self._names = {"user": user, "run_as": run_as}
         self._call = Call()
         self.nonce = remote.new_nonce()
@@ -176,6 +181,8 @@ class _Conversation:
             self.session.channel.sendall(program)
             found = self.frame(patience)
         except _TooLate:
+            if windows.DEAF in self.noise():
+                raise self._no_shell() from None
             raise
         except TimeoutError:
             raise _TooLate(self._lost("it took no bytes in time").message) from None
@@ -195,6 +202,8 @@ class _Conversation:
 
     def _no_shell(self) -> ConnectFailed:
         said = self.noise()
+        if self._command == windows.command():
+            return windows.no_shell(said)
         told = f" It said: {said}" if said else ""
         if self._command != remote.COMMAND:
             closed = _CLOSED_DOORS.get(self.session.exit_code(1.0) or 0)
@@ -334,9 +343,10 @@ class SshExecutor:
             contextlib.closing(session),
             contextlib.suppress(ExecutionError, paramiko.SSHException, EOFError, OSError),
         ):
-            talk = _Conversation(session, endpoint.user)
+            speech = dialect.of(endpoint.system)
+            talk = _Conversation(session, endpoint.user, speech=speech)
             talk.serve(call)
-            talk.begin(remote.system_program(talk.nonce), NAMING)
+            talk.begin(speech.system_program(talk.nonce), NAMING)
             return remote.system_name(_granted(talk.frame(NAMING), "system", 0))
         return ""
 
@@ -344,7 +354,7 @@ class SshExecutor:
         """See ``Executor.start``."""
         with _edge(), self._calling(spec.run_id) as call:
             try:
-                talk = self._open(endpoint, spec.run_as, lambda nonce: _checked(nonce, spec), call)
+                talk = self._open(endpoint, spec.run_as, _starter(endpoint, spec), call)
             except _ClosedDoor as error:
                 raise StartRefused(error.message, code=error.code) from None
             with _closing_on_error(talk):
@@ -382,7 +392,7 @@ class SshExecutor:
                 ended = flow.run(talk, until)
             self._keep((endpoint, handle.run_as, handle.run_id), talk)
             if ended.word != "broken":
-                return flow.finished(ended)
+                return flow.finished(ended, endpoint.system)
             if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
                 poll = True
@@ -392,8 +402,9 @@ class SshExecutor:
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with _edge(), self._calling() as call:
+            speech = dialect.of(endpoint.system)
             talk = self._open(
-                endpoint, handle.run_as, lambda nonce: remote.cancel_program(nonce, handle), call
+                endpoint, handle.run_as, lambda nonce: speech.cancel_program(nonce, handle), call
             )
             with contextlib.closing(talk):
                 frame = talk.frame(CANCELLING)
@@ -446,7 +457,10 @@ class SshExecutor:
         if run_as and not ACCOUNT_NAME.fullmatch(run_as):
             text = f"{run_as!r} cannot be the name of a user. Choose another user."
             raise _ClosedDoor(text, code=ErrorCode.ACCOUNT_NOT_EXISTS)
-        talk = _Conversation(self.pool.open(endpoint, call), endpoint.user, run_as)
+        if endpoint.system == "windows" and run_as not in ("", endpoint.user):
+            raise _ClosedDoor(windows.NO_RUN_AS, code=ErrorCode.RUN_AS_REFUSED)
+        speech = dialect.of(endpoint.system)
+        talk = _Conversation(self.pool.open(endpoint, call), endpoint.user, run_as, speech)
         with _closing_on_error(talk):
             talk.serve(call)
             talk.begin(program(talk.nonce), ANSWER)
@@ -463,8 +477,9 @@ class SshExecutor:
                     talk.ask(request)
                     return talk
             talk.close()
+        speech = dialect.of(endpoint.system)
         talk = self._open(
-            endpoint, handle.run_as, lambda nonce: remote.converse_program(nonce, handle), call
+            endpoint, handle.run_as, lambda nonce: speech.converse_program(nonce, handle), call
         )
         with _closing_on_error(talk):
             talk.ask(request)
@@ -546,13 +561,15 @@ class _Flow:
         self._receive(Output(stream, self._at[stream], data))
         self._at[stream] += len(data)
 
-    def finished(self, frame: Frame) -> Finished:
-        """What a ``result`` frame says. Raises RunLost."""
+    def finished(self, frame: Frame, system: System = "linux") -> Finished:
+        """What a ``result`` frame says. Raises RunLost, ConnectionLost."""
         if frame.word == "gone":
             raise RunLost(
                 "The directory of the run is gone from the instance, and with it how "
                 "the run ended. Look there for its effects before running it again."
             )
+        if system == "windows":
+            return windows.finished(frame, self.reached)
         if len(frame.rest) != 3:
             raise _unknown_answer()
         ending, exit_word, left = frame.rest
@@ -579,11 +596,16 @@ def _why_lost(ending: str, left: int | None) -> str:
     return f"The supervisor of the run was killed on the instance; {rest}; exit code unknown."
 
 
-def _checked(nonce: str, spec: RunSpec) -> bytes:
-    try:
-        return remote.start_program(nonce, spec)
-    except ValueError as error:
-        raise StartRefused(f"The run cannot be started: {error}.") from None
+def _starter(endpoint: Endpoint, spec: RunSpec) -> Callable[[str], bytes]:
+    speech = dialect.of(endpoint.system)
+
+    def build(nonce: str) -> bytes:
+        try:
+            return speech.start_program(nonce, spec)
+        except ValueError as error:
+            raise StartRefused(f"The run cannot be started: {error}.") from None
+
+    return build
 
 
 def _started(frame: Frame) -> Started:
@@ -593,7 +615,7 @@ def _started(frame: Frame) -> Started:
     fresh, boot, machine, host, *words = frame.rest
     base = " ".join(words)
     # The program uses no other directory, see `cc_plain` there: this is for who fakes it.
-    if not base.startswith("/") or not remote.is_clean(base, _NAME):
+    if not (base.startswith("/") or windows.is_base(base)) or not remote.is_clean(base, _NAME):
         raise _unknown_answer()
     return Started(base, fresh == "1", _told(boot, _ID), _told(machine, _ID), _told(host, _NAME))
 
@@ -601,7 +623,8 @@ def _started(frame: Frame) -> Started:
 def _granted(frame: Frame, word: str, count: int) -> tuple[str, ...]:
     """The words after ``word``. Raises ConnectFailed: refused; ConnectionLost: neither."""
     if frame.word == "refused":
-        text = _REFUSALS["StateDirectoryUnusable"][1]
+        known = frame.rest and frame.rest[0] in windows.REFUSALS
+        _, text = _REFUSALS[frame.rest[0] if known else "StateDirectoryUnusable"]
         raise ConnectFailed(text, code=ErrorCode.STATE_DIRECTORY_UNUSABLE)
     if frame.word != word or len(frame.rest) < count:
         raise _unknown_answer()
