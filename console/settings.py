@@ -182,6 +182,11 @@ CELERY_BEAT_SCHEDULE = {
 CONSOLE_CHECK_EVERY = environment.number("CONSOLE_CHECK_EVERY", 30, least=5)
 """Seconds after which an instance is checked again: whether it can be reached."""
 
+# --- experiments -----------------------------------------------------------------------
+
+CONSOLE_WINDOWS = environment.flag("CONSOLE_WINDOWS", False)
+"""Whether commands may run on Windows instances: nobody has run any there yet."""
+
 # --- language and time -----------------------------------------------------------------
 
 LANGUAGE_CODE = "en"

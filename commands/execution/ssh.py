@@ -600,6 +600,8 @@ def _starter(endpoint: Endpoint, spec: RunSpec) -> Callable[[str], bytes]:
     speech = dialect.of(endpoint.system)
 
     def build(nonce: str) -> bytes:
+        if endpoint.system == "linux" and spec.language != "shell":
+            raise StartRefused("Bat and PowerShell do not run on Linux.")
         try:
             return speech.start_program(nonce, spec)
         except ValueError as error:

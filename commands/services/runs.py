@@ -18,16 +18,21 @@ from django.db.models import Q
 
 from commands import access
 from commands.errors import Invalid
-from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
+from commands.execution.executor import Endpoint, Handle, Language, Offsets, RunSpec
 from commands.models import Credential, Instance, Run
 from commands.rules import launcher
-from commands.rules.content import Termination
+from commands.rules.content import CommandType, OsType, Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services import scripts
+from commands.services import eligibility, scripts
 from commands.services.scripts import Binding, Script
 
 log = logging.getLogger(__name__)
 
+LANGUAGES: Mapping[CommandType, Language] = {
+    CommandType.SHELL: "shell",
+    CommandType.BAT: "bat",
+    CommandType.POWERSHELL: "powershell",
+}
 LEASE = timedelta(seconds=15)
 """How long a worker owns a run without renewing; then another may take it over."""
 
@@ -140,7 +145,11 @@ def _take(run: Run, credentials: Mapping[int, Credential], now: datetime) -> Cla
         except (_Altered, Invalid) as error:
             log.error("Run %s is not what was created: %r", run.pk, error)
             refusal = _ALTERED if run.digest else _OLD
-    _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
+    code, reason = refusal or _GONE
+    status = RunStatus.ABORTED if fresh else RunStatus.ERROR
+    if code is ErrorCode.COMMAND_NOT_APPLICABLE:
+        status = RunStatus.INVALID
+    _end(run, status, code, reason, now)
     return None
 
 
@@ -189,6 +198,8 @@ def _refusal(run: Run) -> tuple[ErrorCode, str] | None:
         return _NEVER_REACHED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
+    if reason := eligibility.never(instance, CommandType(invocation.type)):
+        return ErrorCode.COMMAND_NOT_APPLICABLE, reason
     if not access.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
     if not access.allows(invocation.created_by, invocation.permission, invocation.team):
@@ -234,6 +245,7 @@ def _spec(run: Run, script: Script) -> RunSpec:
         launcher=launcher.parse(invocation.launcher) if invocation.launcher else None,
         run_as=invocation.run_as,
         whole_tree=invocation.termination == Termination.PROCESS_TREE,
+        language=LANGUAGES[CommandType(invocation.type)],
     )
 
 
@@ -252,4 +264,5 @@ def _endpoint(instance: Instance, credential: Credential) -> Endpoint:
         private_key=credential.secret if is_key else "",
         passphrase=credential.passphrase,
         password="" if is_key else credential.secret,
+        system="windows" if instance.os_type == OsType.WINDOWS else "linux",
     )

@@ -637,7 +637,7 @@ def test_bat_is_saved_and_runs_nowhere_yet(sign_in, cast, form, fleet):
     bat = {**form, "type": "RunBatScript", "content": "echo hi\r\n", "workdir": "C:\\"}
     refused = client.post("/run/", {**bat, "instances": [fleet[0].uid]})
     assert refused.status_code == 422
-    assert "Windows instances can" in refused.content.decode()
+    assert "CONSOLE_WINDOWS" in refused.content.decode()
     assert client.post("/run/", {**bat, "action": "save"}).status_code == 303
     assert Command.objects.kept().get().versions.get().content == "echo hi\n"
 

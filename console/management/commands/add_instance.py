@@ -19,7 +19,7 @@ from commands.services import instances, teams
 class Command(BaseCommand):
     """Reads the server's host key, asks for confirmation, and stores it with the credential."""
 
-    help = "Add a Linux server that the console can reach over SSH."
+    help = "Add a server that the console can reach over SSH."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Name and address; everything else has a default or is asked for."""
@@ -31,6 +31,12 @@ class Command(BaseCommand):
             "--key", type=Path, help="private key file; without it a password is asked for"
         )
         parser.add_argument("--passphrase", action="store_true", help="ask for the key's one")
+        parser.add_argument(
+            "--os",
+            choices=list(Instance.Os.values),
+            default=Instance.Os.LINUX.value,
+            help="its operating system (default: linux); see docs/windows.md for the other",
+        )
         parser.add_argument("--team", help="team that owns it (default: the first team)")
         parser.add_argument("--region", help="region it belongs to (default: local)")
         parser.add_argument("--tag", action="append", default=[], help="key or key=value")
@@ -98,6 +104,7 @@ def _add(team: Team, region: Region, host_key: str, options: dict[str, Any]) -> 
         credential=_credential(team, region, options),
         host_key=host_key,
         tags=dict(tag.partition("=")[::2] for tag in options["tag"]),
+        os_type=options["os"],
     )
 
 
