@@ -361,7 +361,7 @@ function CcWatch {
 
 # CcSupervise: claims the run, runs the script, writes how it ended.
 function CcSupervise {
-  Add-Type -TypeDefinition $ccSource
+  Add-Type -TypeDefinition $ccSource -IgnoreWarnings
   $me = [Diagnostics.Process]::GetCurrentProcess()
   $claim = "$($me.Id) $($me.StartTime.ToFileTimeUtc()) $(CcBoot) $ccToken"
   if (-not (CcExclusive "$ccDir\sup" $claim)) { return }
@@ -504,7 +504,7 @@ function CcStart {
     CcFrame 'refused NoInterpreter'
     return
   }
-  try { Add-Type -TypeDefinition $ccSource }
+  try { Add-Type -TypeDefinition $ccSource -IgnoreWarnings }
   catch {
     CcFrame 'refused AddTypeFailed'
     return

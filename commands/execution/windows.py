@@ -166,7 +166,7 @@ def finished(frame: Frame, reached: Offsets) -> Finished:
             "cmd.exe the default of OpenSSH there?"
         )
     if ending not in set(Ending):
-        raise RunLost(_why_lost(ending, code_word))
+        raise _lost(ending, code_word)
     code = remote.count_of(code_word) if ending == Ending.EXIT else None
     if ending == Ending.EXIT and (code is None or code > _LARGEST_CODE):
         raise RunLost("The result of the run is damaged on the instance; exit code unknown.")
@@ -188,15 +188,17 @@ def no_shell(said: str) -> ConnectFailed:
     return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
 
 
-def _why_lost(ending: str, code: str) -> str:
+def _lost(ending: str, code: str) -> RunLost:
     if ending == "unstarted":
-        return (
+        text = (
             f"Windows did not start the script (error {remote.count_of(code) or 0}). Nothing of "
             "it ran. May the user enter the execution path?"
         )
+        return RunLost(text, code=ErrorCode.EXECUTION_EXCEPTION)
     if ending == "rebooted":
-        return "The instance was restarted during the run; how far the script came is unknown."
-    return (
+        text = "The instance was restarted during the run; how far the script came is unknown."
+        return RunLost(text)
+    return RunLost(
         "What watched over the script was ended on the instance, and Windows ended the script "
         "with it; exit code unknown."
     )

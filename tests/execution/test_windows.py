@@ -298,19 +298,20 @@ def test_how_a_run_ended(rest: tuple[str, ...], finished: Finished) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rest", "sentence"),
+    ("rest", "sentence", "code"),
     [
-        (("exit", "4294967296", "-", "0", "0"), "damaged"),
-        (("exit", "-1", "-", "0", "0"), "damaged"),
-        (("exit", "-", "-", "0", "0"), "damaged"),
-        (("lost", "-", "-", "0", "0"), "Windows ended the script"),
-        (("rebooted", "-", "-", "0", "0"), "restarted"),
-        (("unstarted", "267", "0", "0", "0"), r"error 267\). Nothing"),
+        (("exit", "4294967296", "-", "0", "0"), "damaged", "OutcomeUnknown"),
+        (("exit", "-1", "-", "0", "0"), "damaged", "OutcomeUnknown"),
+        (("exit", "-", "-", "0", "0"), "damaged", "OutcomeUnknown"),
+        (("lost", "-", "-", "0", "0"), "Windows ended the script", "OutcomeUnknown"),
+        (("rebooted", "-", "-", "0", "0"), "restarted", "OutcomeUnknown"),
+        (("unstarted", "267", "0", "0", "0"), r"error 267\). Nothing", "ExecutionException"),
     ],
 )
-def test_an_end_that_is_not_known(rest: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(RunLost, match=sentence):
+def test_an_end_that_is_not_known(rest: tuple[str, ...], sentence: str, code: str) -> None:
+    with pytest.raises(RunLost, match=sentence) as caught:
         windows.finished(Frame("result", rest), Offsets())
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize("rest", [("exit", "0", "-"), ("exit", "0", "-", "1", "0"), ()])

@@ -158,6 +158,11 @@ def spec() -> windows.RunSpec:
     return windows.RunSpec("t-1", b"", language="powershell")
 
 
+def test_warnings_of_the_compiler_are_no_errors() -> None:
+    text = code("windows.ps1")
+    assert text.count("Add-Type") == text.count("-IgnoreWarnings") == 2
+
+
 def test_every_refusal_has_a_sentence() -> None:
     text = with_strings("windows.ps1")
     words = set(re.findall(r"'refused (\w+)'", text)) | set(

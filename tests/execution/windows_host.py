@@ -140,7 +140,9 @@ class WindowsHost:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException, _Cut, ConnectionLost):
             code = self._shell(channel, command)
             channel.send_exit_status(code)
-        channel.close()
+        with contextlib.suppress(Exception):
+            # Its connection may be gone.
+            channel.close()
 
     def _shell(self, channel: paramiko.Channel, command: str) -> int:
         if self.says:
