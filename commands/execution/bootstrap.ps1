@@ -1,7 +1,8 @@
 # What the command line on a Windows instance holds, encoded: always the same, and no secret.
 # It reads a header of 46 bytes and then exactly as many bytes as that says, and only then runs
-# them: of a program that arrives in part, nothing runs. Nothing that waits in standard input may
-# be touched by PowerShell itself, hence -InputFormat None beside this.
+# them: of a program that arrives in part, nothing runs. PowerShell itself reads standard input
+# only for a command that names its variable for that, so this one must not; nor is it to look,
+# hence -InputFormat None beside this.
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 $ccIn = [Console]::OpenStandardInput()

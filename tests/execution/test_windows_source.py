@@ -158,6 +158,12 @@ def spec() -> windows.RunSpec:
     return windows.RunSpec("t-1", b"", language="powershell")
 
 
+def test_standard_input_is_left_alone_by_powershell_itself() -> None:
+    """It reads it for a command that names this variable, also within a string."""
+    assert "$input" not in windows._source("bootstrap.ps1").lower()
+    assert "-InputFormat None" in windows.command()
+
+
 def test_warnings_of_the_compiler_are_no_errors() -> None:
     text = code("windows.ps1")
     assert text.count("Add-Type") == text.count("-IgnoreWarnings") == 2
