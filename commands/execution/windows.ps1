@@ -311,8 +311,11 @@ function CcBlock([string]$text, [string]$how) {
 function CcFinish([string]$ending, [string]$exitCode, [string]$left) {
   if (CcIs 'result') { return }
   CcBlock "$ending $exitCode $left" 'OpenOrCreate'
-  try { [IO.File]::Move("$ccDir\r", "$ccDir\result") }
-  catch { if (-not (CcIs 'result')) { throw } }
+  # Whatever scans files may hold this one for a moment.
+  for ($i = 0; $i -lt 40 -and -not (CcIs 'result'); $i++) {
+    try { [IO.File]::Move("$ccDir\r", "$ccDir\result") }
+    catch { Start-Sleep -Milliseconds 50 }
+  }
 }
 
 # CcSettle: the supervisor is gone and left no result. Its processes ended with it, but nobody

@@ -175,8 +175,8 @@ def page_context(form: DefinitionForm) -> dict[str, Any]:
 
 _TYPES = [
     (CommandType.SHELL.value, "Shell", "Linux"),
-    (CommandType.BAT.value, "Bat", "Windows, experimental"),
-    (CommandType.POWERSHELL.value, "PowerShell", "Windows, experimental"),
+    (CommandType.BAT.value, "Bat", "Windows"),
+    (CommandType.POWERSHELL.value, "PowerShell", "Windows"),
 ]
 
 

@@ -105,11 +105,6 @@ class Picker:
         return "Linux" if self.kind is CommandType.SHELL else "Windows"
 
     @property
-    def experimental(self) -> bool:
-        """Whether nobody has seen commands of this type run."""
-        return self.kind is not CommandType.SHELL
-
-    @property
     def room(self) -> int:
         """How many more may be selected."""
         return max(0, self.limit - self.selected)

@@ -174,9 +174,7 @@ def test_another_type_strikes_what_it_cant_run_on(opened):
     page.get_by_role("radio", name="PowerShell").check(force=True)
     note = page.get_by_text("2 selected instances can't run PowerShell")
     expect(note).to_be_visible()
-    expect(page.locator("#fits")).to_have_text(
-        "PowerShell commands run on Windows instances · experimental, not yet run on Windows"
-    )
+    expect(page.locator("#fits")).to_have_text("PowerShell commands run on Windows instances")
     assert_selected(page, 2)
     struck = page.locator("tr", has=box(page, "api-00"))
     expect(struck.locator("label")).to_have_css("text-decoration-line", "line-through")
