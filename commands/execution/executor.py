@@ -43,6 +43,9 @@ Stream = Literal["stdout", "stderr"]
 System = Literal["linux", "windows"]
 """What kind of operating system an instance runs."""
 
+Language = Literal["shell", "bat", "powershell"]
+"""What a script is written in; "shell" is whatever its interpreter line says."""
+
 FOLLOW_LIMIT = "FollowLimit"
 """Code of the ``ConnectionLost`` by which ``follow`` says that its ``limit`` is over."""
 
@@ -54,7 +57,10 @@ class Ending(StrEnum):
     """What ended a script."""
 
     EXIT = "exit"
-    """It ended by itself; ``exit_code`` holds 0..255 (128 + n where a signal n ended it)."""
+    """It ended by itself; ``exit_code`` holds 0..255 (128 + n where a signal n ended it).
+
+    On Windows it is an unsigned number of 32 bits.
+    """
     TIMEOUT = "timeout"
     """Its time was up and its processes were ended."""
     CANCEL = "cancel"
@@ -103,6 +109,11 @@ class RunSpec:
 
     ``spool`` bounds what the instance keeps of each stream, in bytes: past it the middle goes,
     and at least the first and the last quarter of ``spool`` stay. 0 keeps everything.
+
+    ``language`` is "shell" where ``system`` is "linux", and one of the others on "windows". There,
+    ``script`` is UTF-8 and reaches its interpreter in the encoding that this one reads;
+    ``launcher`` and another ``run_as`` are refused, ``grace`` is not used, since nothing there
+    can be asked to end, and ``spool`` keeps everything.
     """
 
     run_id: str
@@ -114,6 +125,7 @@ class RunSpec:
     run_as: str = ""
     whole_tree: bool = True
     spool: int = 0
+    language: Language = "shell"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ from commands.errors import (
     RunLost,
     StartRefused,
 )
-from commands.execution import remote
+from commands.execution import dialect, remote, windows
+from commands.execution.dialect import Dialect
 from commands.execution.dialing import Timing
 from commands.execution.executor import (
     ACCOUNT_NAME,
@@ -46,6 +47,7 @@ from commands.execution.executor import (
     RunSpec,
     Started,
     Stream,
+    System,
 )
 from commands.execution.pool import Call, Connection, Pool, Session
 from commands.execution.remote import Frame, Reader
@@ -102,6 +104,7 @@ _REFUSALS = {
         ErrorCode.EXECUTION_EXCEPTION,
         "The program {program} (coreutils, util-linux or busybox) is not installed there.",
     ),
+    **windows.REFUSALS,
 }
 
 
@@ -154,9 +157,11 @@ class _Conversation:
     ``user`` signed in, and the program runs as ``run_as``. ValueError: that is no user's name.
     """
 
-    def __init__(self, session: Session, user: str, run_as: str = "") -> None:
+    def __init__(
+        self, session: Session, user: str, run_as: str = "", speech: Dialect = remote
+    ) -> None:
         self.session = session
-        self._command = remote.command_as(user, run_as)
+        self._command = speech.command_as(user, run_as)
         self._names = {"user": user, "run_as": run_as}
         self._call = Call()
         self.nonce = remote.new_nonce()
@@ -185,6 +190,8 @@ class _Conversation:
             self.session.channel.sendall(program)
             found = self.frame(patience)
         except _TooLate:
+            if windows.DEAF in self.noise():
+                raise self._no_shell() from None
             raise
         except TimeoutError:
             raise _TooLate(self._lost("it took no bytes in time").message) from None
@@ -204,6 +211,8 @@ class _Conversation:
 
     def _no_shell(self) -> ConnectFailed:
         said = self.noise()
+        if self._command == windows.command():
+            return windows.no_shell(said)
         told = f" It said: {said}" if said else ""
         if self._command != remote.COMMAND:
             closed = _CLOSED_DOORS.get(self.session.exit_code(1.0) or 0)
@@ -343,9 +352,10 @@ class SshExecutor:
             contextlib.closing(session),
             contextlib.suppress(ExecutionError, paramiko.SSHException, EOFError, OSError),
         ):
-            talk = _Conversation(session, endpoint.user)
+            speech = dialect.of(endpoint.system)
+            talk = _Conversation(session, endpoint.user, speech=speech)
             talk.serve(call)
-            talk.begin(remote.system_program(talk.nonce), NAMING)
+            talk.begin(speech.system_program(talk.nonce), NAMING)
             return remote.system_name(_granted(talk.frame(NAMING), "system", 0))
         return ""
 
@@ -353,7 +363,7 @@ class SshExecutor:
         """See ``Executor.start``."""
         with _edge(), self._calling(spec.run_id) as call:
             try:
-                talk = self._open(endpoint, spec.run_as, lambda nonce: _checked(nonce, spec), call)
+                talk = self._open(endpoint, spec.run_as, _starter(endpoint, spec), call)
             except _ClosedDoor as error:
                 raise StartRefused(error.message, code=error.code) from None
             with _closing_on_error(talk):
@@ -394,7 +404,7 @@ class SshExecutor:
             if ended.word == "again":
                 continue
             if ended.word != "broken":
-                return flow.finished(ended)
+                return flow.finished(ended, endpoint.system)
             tries += 1
             if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
@@ -405,8 +415,9 @@ class SshExecutor:
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with _edge(), self._calling() as call:
+            speech = dialect.of(endpoint.system)
             talk = self._open(
-                endpoint, handle.run_as, lambda nonce: remote.cancel_program(nonce, handle), call
+                endpoint, handle.run_as, lambda nonce: speech.cancel_program(nonce, handle), call
             )
             with contextlib.closing(talk):
                 frame = talk.frame(CANCELLING)
@@ -459,7 +470,10 @@ class SshExecutor:
         if run_as and not ACCOUNT_NAME.fullmatch(run_as):
             text = f"{run_as!r} cannot be the name of a user. Choose another user."
             raise _ClosedDoor(text, code=ErrorCode.ACCOUNT_NOT_EXISTS)
-        talk = _Conversation(self.pool.open(endpoint, call), endpoint.user, run_as)
+        if endpoint.system == "windows" and run_as not in ("", endpoint.user):
+            raise _ClosedDoor(windows.NO_RUN_AS, code=ErrorCode.RUN_AS_REFUSED)
+        speech = dialect.of(endpoint.system)
+        talk = _Conversation(self.pool.open(endpoint, call), endpoint.user, run_as, speech)
         with _closing_on_error(talk):
             talk.serve(call)
             talk.begin(program(talk.nonce), ANSWER)
@@ -476,8 +490,9 @@ class SshExecutor:
                     talk.ask(request)
                     return talk
             talk.close()
+        speech = dialect.of(endpoint.system)
         talk = self._open(
-            endpoint, handle.run_as, lambda nonce: remote.converse_program(nonce, handle), call
+            endpoint, handle.run_as, lambda nonce: speech.converse_program(nonce, handle), call
         )
         with _closing_on_error(talk):
             talk.ask(request)
@@ -568,13 +583,15 @@ class _Flow:
         self._receive(Gap(stream, first, end))
         self._at[stream] = end
 
-    def finished(self, frame: Frame) -> Finished:
-        """What a ``result`` frame says. Raises RunLost."""
+    def finished(self, frame: Frame, system: System = "linux") -> Finished:
+        """What a ``result`` frame says. Raises RunLost, ConnectionLost."""
         if frame.word == "gone":
             raise RunLost(
                 "The directory of the run is gone from the instance, and with it how "
                 "the run ended. Look there for its effects before running it again."
             )
+        if system == "windows":
+            return windows.finished(frame, self.reached)
         if len(frame.rest) < 4:
             raise _unknown_answer()
         ending, exit_word, left, lost, *names = frame.rest
@@ -603,11 +620,18 @@ def _why_lost(ending: str, left: int | None) -> str:
     return f"The supervisor of the run was killed on the instance; {rest}; exit code unknown."
 
 
-def _checked(nonce: str, spec: RunSpec) -> bytes:
-    try:
-        return remote.start_program(nonce, spec)
-    except ValueError as error:
-        raise StartRefused(f"The run cannot be started: {error}.") from None
+def _starter(endpoint: Endpoint, spec: RunSpec) -> Callable[[str], bytes]:
+    speech = dialect.of(endpoint.system)
+
+    def build(nonce: str) -> bytes:
+        if endpoint.system == "linux" and spec.language != "shell":
+            raise StartRefused("Bat and PowerShell do not run on Linux.")
+        try:
+            return speech.start_program(nonce, spec)
+        except ValueError as error:
+            raise StartRefused(f"The run cannot be started: {error}.") from None
+
+    return build
 
 
 def _started(frame: Frame) -> Started:
@@ -617,7 +641,7 @@ def _started(frame: Frame) -> Started:
     fresh, boot, machine, host, *words = frame.rest
     base = " ".join(words)
     # The program uses no other directory, see `cc_plain` there: this is for who fakes it.
-    if not base.startswith("/") or not remote.is_clean(base, _NAME):
+    if not (base.startswith("/") or windows.is_base(base)) or not remote.is_clean(base, _NAME):
         raise _unknown_answer()
     return Started(base, fresh == "1", _told(boot, _ID), _told(machine, _ID), _told(host, _NAME))
 
@@ -625,8 +649,10 @@ def _started(frame: Frame) -> Started:
 def _granted(frame: Frame, word: str, count: int) -> tuple[str, ...]:
     """The words after ``word``. Raises ConnectFailed: refused; ConnectionLost: neither."""
     if frame.word == "refused":
-        known = frame.rest[:1] == ("DiskFull",)
-        code, text = _REFUSALS["DiskFull" if known else "StateDirectoryUnusable"]
+        known = frame.rest[:1] == ("DiskFull",) or (
+            frame.rest and frame.rest[0] in windows.REFUSALS
+        )
+        code, text = _REFUSALS[frame.rest[0] if known else "StateDirectoryUnusable"]
         raise ConnectFailed(text, code=code)
     if frame.word != word or len(frame.rest) < count:
         raise _unknown_answer()

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commands', '0001_first_models'),
+        ("commands", "0001_first_models"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commands', '0002_quotas'),
+        ("commands", "0002_quotas"),
     ]
 
     operations = [

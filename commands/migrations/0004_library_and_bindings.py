@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commands', '0003_parameter_values'),
+        ("commands", "0003_parameter_values"),
     ]
 
     operations = [

@@ -94,7 +94,7 @@ def check(command: CommandInput, problems: Problems) -> Checked:
         description=problems.collect(lambda: rules.check_description(command.description), ""),
         use_params=command.use_params,
         parameters=problems.collect(lambda: _check_parameters(command, content, kind), none),
-        launcher=problems.collect(lambda: _check_launcher(command.launcher), ""),
+        launcher=problems.collect(lambda: _check_launcher(command.launcher, kind), ""),
         run_as=problems.collect(lambda: rules.check_run_as(command.run_as, kind), ""),
         termination=problems.collect(
             lambda: rules.check_termination(command.termination), rules.Termination.PROCESS_TREE
@@ -133,9 +133,15 @@ def insertions_of(definition: Definition) -> dict[str, Insertion]:
     return insertions(definition.schemas())
 
 
-def _check_launcher(text: str) -> str:
+def _check_launcher(text: str, kind: rules.CommandType) -> str:
     if not text.strip():
         return ""
+    if rules.RUNS_ON[kind] is rules.OsType.WINDOWS:
+        raise Invalid(
+            "Bat and PowerShell run by themselves; launchers are for Linux. Leave this empty.",
+            field="launcher",
+            code="InvalidParameter.Launcher",
+        )
     launchers.parse(text)
     return text.strip()
 

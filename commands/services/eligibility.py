@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.conf import settings
+
 from commands.errors import Invalid
 from commands.models import Instance, Region, Team
 from commands.models.instance import InstanceQuerySet
@@ -11,6 +13,10 @@ from commands.rules import content as rules
 from commands.rules.connection import Connection
 from commands.services import quotas
 
+WINDOWS_OFF = (
+    "Running commands on Windows is experimental and switched off. An admin can enable it with "
+    "the setting CONSOLE_WINDOWS."
+)
 _UNFIT_CONNECTION = {
     Connection.UNREACHABLE: "It didn't answer when it was checked last.",
     Connection.HOST_KEY_CHANGED: "Its host key is not the one that was confirmed.",
@@ -28,16 +34,27 @@ def unfit(instance: Instance, kind: rules.CommandType) -> str:
             if kind is rules.CommandType.SHELL
             else "Bat and PowerShell run on Windows; choose Shell."
         )
-    if instance.os_type == Instance.Os.WINDOWS:
-        return "Windows instances can't run commands yet."
+    if _is_off(kind):
+        return WINDOWS_OFF
     return _UNFIT_CONNECTION.get(Connection(instance.connection), "")
 
 
 def fitting(instances: InstanceQuerySet, kind: rules.CommandType) -> InstanceQuerySet:
     """Those of ``instances`` that ``unfit`` says nothing about."""
-    if rules.RUNS_ON[kind] is rules.OsType.WINDOWS:
+    if _is_off(kind):
         return instances.none()
     return instances.running().filter(os_type=rules.RUNS_ON[kind].value)
+
+
+def never(instance: Instance, kind: rules.CommandType) -> str:
+    """Why a task that was created can't run on ``instance`` any more, whatever its state is."""
+    if rules.RUNS_ON[kind].value != instance.os_type:
+        return "The instance runs another operating system than the command is for."
+    return WINDOWS_OFF if _is_off(kind) else ""
+
+
+def _is_off(kind: rules.CommandType) -> bool:
+    return rules.RUNS_ON[kind] is rules.OsType.WINDOWS and not settings.CONSOLE_WINDOWS
 
 
 def choose(

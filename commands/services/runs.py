@@ -8,7 +8,7 @@ the recorder writes only for the owner.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -21,12 +21,12 @@ from django.db.models import Prefetch, Q, QuerySet
 
 from commands import access, queue
 from commands.errors import Invalid
-from commands.execution.executor import Endpoint, Handle, Offsets, RunSpec
+from commands.execution.executor import Endpoint, Handle, Language, Offsets, RunSpec
 from commands.models import Credential, Instance, Invocation, Run, Team
 from commands.rules import launcher
-from commands.rules.content import Termination
+from commands.rules.content import CommandType, OsType, Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services import endings, jumps, scripts
+from commands.services import eligibility, endings, jumps, scripts
 from commands.services.scripts import Binding, Script
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 Credentials = dict[int, Credential]
 """Credentials by their id; those that can't be decrypted are missing."""
 
+LANGUAGES: Mapping[CommandType, Language] = {
+    CommandType.SHELL: "shell",
+    CommandType.BAT: "bat",
+    CommandType.POWERSHELL: "powershell",
+}
 LEASE = timedelta(seconds=15)
 """How long a worker owns a run without renewing; then another may take it over."""
 RECONCILE_AFTER = timedelta(seconds=10)
@@ -219,7 +224,11 @@ def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) ->
         except (_Altered, Invalid) as error:
             log.error("Run %s is not what was created: %r", run.pk, error)
             refusal = _ALTERED if run.digest else _OLD
-    _end(run, RunStatus.ABORTED if fresh else RunStatus.ERROR, *(refusal or _GONE), now)
+    code, reason = refusal or _GONE
+    status = RunStatus.ABORTED if fresh else RunStatus.ERROR
+    if code is ErrorCode.COMMAND_NOT_APPLICABLE:
+        status = RunStatus.INVALID
+    _end(run, status, code, reason, now)
     return None
 
 
@@ -292,6 +301,8 @@ def _refusal(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] 
         return _NOT_DELIVERED
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
+    if reason := eligibility.never(instance, CommandType(invocation.type)):
+        return ErrorCode.COMMAND_NOT_APPLICABLE, reason
     if not rights.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
     if obstacle := jumps.obstacle(instance):
@@ -343,6 +354,7 @@ def _spec(run: Run, script: Script) -> RunSpec:
         run_as=invocation.run_as,
         whole_tree=invocation.termination == Termination.PROCESS_TREE,
         spool=SPOOL_TIMES * settings.CONSOLE_OUTPUT_KEPT,
+        language=LANGUAGES[CommandType(invocation.type)],
     )
 
 
@@ -356,7 +368,7 @@ def _way(instance: Instance) -> list[Instance]:
     return [instance] if instance.jump_host is None else [instance.jump_host, instance]
 
 
-def _endpoint(instance: Instance, credentials: Mapping[int, Credential]) -> Endpoint:
+def _endpoint(instance: Instance, credentials: Credentials) -> Endpoint:
     credential, jump = credentials[instance.credential_id], instance.jump_host
     is_key = credential.kind == Credential.Kind.PRIVATE_KEY
     return Endpoint(
@@ -368,4 +380,5 @@ def _endpoint(instance: Instance, credentials: Mapping[int, Credential]) -> Endp
         passphrase=credential.passphrase,
         password="" if is_key else credential.secret,
         jump=None if jump is None else _endpoint(jump, credentials),
+        system="windows" if instance.os_type == OsType.WINDOWS else "linux",
     )

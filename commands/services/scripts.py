@@ -172,6 +172,7 @@ class Binding:
 
     task: str
     instance: str
+    type: str
     script: bytes = field(repr=False)
     workdir: str
     timeout: int
@@ -186,6 +187,7 @@ class Binding:
         return cls(
             task=task.uid,
             instance=run.instance_uid,
+            type=task.type,
             script=script,
             workdir=task.workdir,
             timeout=task.timeout,
@@ -205,6 +207,8 @@ class Binding:
             self.launcher,
             self.run_as,
             self.termination,
+            # Left out for the type that was there first: tasks that wait outlive an upgrade.
+            *([] if self.type == rules.CommandType.SHELL else [self.type]),
         ]
         return salted_hmac("binding", json.dumps(plain), algorithm="sha256").hexdigest()
 

@@ -51,6 +51,11 @@ def test_it_adds_and_pins_the_key(add, cast, server):
     assert Credential.objects.count() == 1  # the same key file is kept once
 
 
+def test_a_windows_instance(add):
+    add(os="windows")
+    assert Instance.objects.get().os_type == "windows"
+
+
 def test_another_fingerprint_adds_nothing(add):
     with pytest.raises(CommandError, match="not SHA256:other"):
         add(fingerprint="SHA256:other")

@@ -631,13 +631,18 @@ def test_a_timeout_that_the_page_has_raised_is_told_all_the_same(sign_in, cast, 
     assert Invocation.objects.get().timeout_asked == 60
 
 
+def test_types_for_windows_are_called_experimental(sign_in, cast):
+    page = sign_in(cast.bob).get("/run/").content.decode()
+    assert "Bat and PowerShell are experimental: not yet run on Windows." in page
+
+
 def test_bat_is_saved_and_runs_nowhere_yet(sign_in, cast, form, fleet):
     Instance.objects.filter(pk=fleet[0].pk).update(os_type="windows")
     client = sign_in(cast.bob)
     bat = {**form, "type": "RunBatScript", "content": "echo hi\r\n", "workdir": "C:\\"}
     refused = client.post("/run/", {**bat, "instances": [fleet[0].uid]})
     assert refused.status_code == 422
-    assert "Windows instances can" in refused.content.decode()
+    assert "CONSOLE_WINDOWS" in refused.content.decode()
     assert client.post("/run/", {**bat, "action": "save"}).status_code == 303
     assert Command.objects.kept().get().versions.get().content == "echo hi\n"
 

@@ -20,7 +20,7 @@ from commands.services import instances, teams
 class Command(BaseCommand):
     """Reads the server's host key, asks for confirmation, and stores it with the credential."""
 
-    help = "Add a Linux server that the console can reach over SSH."
+    help = "Add a server that the console can reach over SSH."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Name and address; everything else has a default or is asked for."""
@@ -34,6 +34,12 @@ class Command(BaseCommand):
         parser.add_argument("--passphrase", action="store_true", help="ask for the key's one")
         parser.add_argument(
             "--jump", metavar="NAME", help="name or id of the instance to reach it through"
+        )
+        parser.add_argument(
+            "--os",
+            choices=list(Instance.Os.values),
+            default=Instance.Os.LINUX.value,
+            help="its operating system (default: linux); see docs/windows.md for the other",
         )
         parser.add_argument("--team", help="team that owns it (default: the first team)")
         parser.add_argument("--region", help="region it belongs to (default: local)")
@@ -126,6 +132,7 @@ def _add(
         host_key=host_key,
         tags=dict(tag.partition("=")[::2] for tag in options["tag"]),
         jump_host=jump_host,
+        os_type=options["os"],
     )
 
 
