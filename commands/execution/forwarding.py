@@ -43,31 +43,37 @@ class Transport(paramiko.Transport):
 
     def __init__(self, link: Link) -> None:
         self._opening = threading.local()
-        self._refusals: dict[int, Refused] = {}
+        # By number, of those that are being forwarded; None while there is no answer.
+        self._refusals: dict[int, Refused | None] = {}
         super().__init__(cast("Any", link))
 
     def forward(self, host: str, port: int, timeout: float) -> paramiko.Channel:
         """A channel that the other side connects to ``host``. Raises Refused, among others."""
         origin = ("127.0.0.1", 0)
-        self._opening.number = -1
+        self._opening.forwards, self._opening.number = True, -1
         try:
             return self.open_channel("direct-tcpip", (host, port), origin, timeout=timeout)
         except Exception:
-            refused = self._refusals.pop(self._opening.number, None)
+            refused = self._refusals.get(self._opening.number)
             if refused is not None:
                 raise refused from None
             raise
+        finally:
+            self._opening.forwards = False
+            self._refusals.pop(self._opening.number, None)
 
     def _next_channel(self) -> int:
         # Called by `open_channel`, in its thread: nothing else tells the number of a failed one.
         number: int = super()._next_channel()  # type: ignore[misc]
-        self._opening.number = number
-        self._refusals.pop(number, None)
+        if getattr(self._opening, "forwards", False):
+            self._opening.number = number
+            self._refusals[number] = None
         return number
 
     def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
         number, reason = message.get_int(), message.get_int()
-        self._refusals[number] = Refused(reason, message.get_text())
+        if number in self._refusals:
+            self._refusals[number] = Refused(reason, message.get_text())
         message.rewind()
         super()._parse_channel_open_failure(message)  # type: ignore[misc]
 

@@ -196,6 +196,9 @@ class Follower:
                 hostname=started.hostname,
             )
             return attached
+        if not may_have_begun:
+            # Whoever takes it next need not wonder.
+            self._change(claimed, phase=Phase.QUEUED.value)
         return None
 
     def _start_again(self, claimed: Claimed, error: ExecutionError, tried: int) -> bool:

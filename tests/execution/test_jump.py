@@ -254,6 +254,8 @@ def test_failures_at_the_same_time_are_not_mixed_up(
         assert set(codes[0::3]) == {ErrorCode.INSTANCE_UNREACHABLE}
         assert set(codes[1::3]) == {ErrorCode.CONNECTION_REFUSED}
         assert set(codes[2::3]) == {""}
+    [connection] = executor.pool._sites[bastion.endpoint].connections
+    assert connection.transport._refusals == {}
 
 
 def test_an_instance_that_says_nothing_behind_a_jump_host(bastion: Sshd, sshd: Sshd) -> None:

@@ -213,6 +213,9 @@ def test_no_session_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert error.code == ErrorCode.NO_FREE_SESSION
         assert "MaxSessions" in error.message
         assert users(pool, server.endpoint) == 0
+        assert not any(
+            each.transport._refusals for each in pool._sites[server.endpoint].connections
+        )
         pool.close()
 
 

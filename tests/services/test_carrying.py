@@ -206,7 +206,7 @@ def test_what_stays_wrong_is_told_at_once(create, code):
 
 def test_a_run_that_waits_for_another_try_is_connecting(create, monkeypatch):
     monkeypatch.setattr(following, "START_AGAIN_S", (30.0,))
-    executor = Busy(ErrorCode.CONNECTION_REFUSED, 1)
+    executor = Busy(ErrorCode.CONNECTION_REFUSED, 2)
     made = Worker(executor)
     try:
         task = create("say a")
@@ -214,12 +214,23 @@ def test_a_run_that_waits_for_another_try_is_connecting(create, monkeypatch):
         deadline = time.monotonic() + 30
         while not executor.asked and time.monotonic() < deadline:
             time.sleep(0.01)
+        run = task.runs.get()
+        assert (run.status, run.phase, run.error_code) == ("Pending", "connecting", "")
     finally:
-        made.stop()  # which does not wait for the next try, and stores what there is to store
-    run = task.runs.get()
-    assert (run.status, run.phase, run.error_code) == ("Pending", "connecting", "")
+        made.stop()  # which does not wait for the next try
     assert executor.asked == 1
-    connection.close()
+    run.refresh_from_db()
+    # Nothing was started, and the next worker may rely on that.
+    assert (run.status, run.phase, run.lease_owner) == ("Pending", "queued", "")
+    monkeypatch.setattr(following, "START_AGAIN_S", ())
+    after = Worker(executor)
+    try:
+        take(after, task)
+        [run] = finished(task)
+        assert (run.status, run.error_code) == ("Aborted", "ConnectionRefused")
+    finally:
+        after.stop()
+        connection.close()
 
 
 @pytest.mark.parametrize(
