@@ -125,16 +125,18 @@ def log(request: HttpRequest, uid: str, instance_uid: str) -> StreamingHttpRespo
 
 async def _raw(run: Run) -> AsyncIterator[bytes]:
     whole = run.stdout_size + run.stderr_size - run.dropped_bytes <= store.WHOLE_BYTES
-    after, before = -1, b""
+    after, before, shown = -1, b"", False
     while chunks := await sync_to_async(_read_some)(run.pk, after, None if whole else store.BATCH):
         parts = []
         for chunk in chunks:
             parts += [gap_bytes(chunk.gap, before), chunk.data] if chunk.gap else [chunk.data]
             before = chunk.data
         yield b"".join(parts)
-        after = chunks[-1].sequence
+        after, shown = chunks[-1].sequence, shown or any(chunk.gap for chunk in chunks)
         if whole:
-            return
+            break
+    if not shown and (gap := store.Gap.of(run)):  # nothing came behind it
+        yield gap_bytes(gap, before)
 
 
 def _read_some(run_id: int, after: int, limit: int | None) -> list[store.Chunk]:

@@ -7,9 +7,11 @@ import re
 from urllib.request import Request, urlopen
 
 import pytest
+from django.utils import timezone
 
 from commands.outputs import store
 from commands.services import keeping, pages
+from commands.services.events import Dropped
 from console import hub
 from tests.console.test_streams import (
     numbers,
@@ -82,6 +84,15 @@ def test_the_plain_text_has_a_line_in_its_place(server, task, cast, ended, watch
     assert answer(server, task, cast.vera, f"i/{watch}/log.txt") == expected
     states = answer(server, task, cast.vera, "status.json")
     assert '"dropped_bytes": 300' in states
+
+
+def test_the_plain_text_ends_with_what_never_came(server, task, cast, script, watch):
+    say(script, 1, 1)
+    script.recorder.put(Dropped(script.run.pk, "stdout", 6, 1_006, timezone.now()))
+    script.end()
+    expected = "no 01\n[The first 6 bytes and the last 0 bytes are kept."
+    text = answer(server, task, cast.vera, f"i/{watch}/log.txt")
+    assert text == expected + " 1,000 bytes between them was dropped. (1,000 bytes)]\n"
 
 
 def test_the_page_has_it_in_its_place(server, task, cast, ended, watch):
