@@ -182,11 +182,6 @@ CELERY_BEAT_SCHEDULE = {
 CONSOLE_CHECK_EVERY = environment.number("CONSOLE_CHECK_EVERY", 30, least=5)
 """Seconds after which an instance is checked again: whether it can be reached."""
 
-# --- experiments -----------------------------------------------------------------------
-
-CONSOLE_WINDOWS = environment.flag("CONSOLE_WINDOWS", False)
-"""Whether commands may run on Windows instances: nobody has run any there yet."""
-
 # --- language and time -----------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
@@ -209,3 +204,8 @@ LOGGING = {
     "loggers": {"paramiko": {"level": "CRITICAL"}},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- experiments -----------------------------------------------------------------------
+
+CONSOLE_WINDOWS = environment.flag("CONSOLE_WINDOWS", False)
+"""Whether commands may run on Windows instances: nobody has run any there yet."""
