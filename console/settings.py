@@ -188,10 +188,6 @@ CONSOLE_OUTPUT_KEPT = environment.number(
     "CONSOLE_OUTPUT_KEPT", limits.OUTPUT_KEPT, least=limits.OUTPUT_KEPT_MIN
 )
 """Bytes of a run's output that are kept: the first half and the last half of them."""
-# --- experiments -----------------------------------------------------------------------
-
-CONSOLE_WINDOWS = environment.flag("CONSOLE_WINDOWS", False)
-"""Whether commands may run on Windows instances: nobody has run any there yet."""
 
 # --- language and time -----------------------------------------------------------------
 
@@ -215,3 +211,8 @@ LOGGING = {
     "loggers": {"paramiko": {"level": "CRITICAL"}},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- experiments -----------------------------------------------------------------------
+
+CONSOLE_WINDOWS = environment.flag("CONSOLE_WINDOWS", False)
+"""Whether commands may run on Windows instances: nobody has run any there yet."""

@@ -47,7 +47,6 @@ from commands.execution.executor import (
     RunSpec,
     Started,
     Stream,
-    System,
 )
 from commands.execution.pool import Call, Connection, Pool, Session
 from commands.execution.remote import Frame, Reader
@@ -401,10 +400,12 @@ class SshExecutor:
             with _closing_on_error(talk):
                 ended = flow.run(talk, until)
             self._keep((endpoint, handle.run_as, handle.run_id), talk)
+            if endpoint.system == "windows":
+                return windows.finished(ended, flow.reached)
             if ended.word == "again":
                 continue
             if ended.word != "broken":
-                return flow.finished(ended, endpoint.system)
+                return flow.finished(ended)
             tries += 1
             if flow.reached == before:
                 # Not GNU's tail. One that was killed half-way has usually sent something.
@@ -583,15 +584,13 @@ class _Flow:
         self._receive(Gap(stream, first, end))
         self._at[stream] = end
 
-    def finished(self, frame: Frame, system: System = "linux") -> Finished:
-        """What a ``result`` frame says. Raises RunLost, ConnectionLost."""
+    def finished(self, frame: Frame) -> Finished:
+        """What a ``result`` frame says. Raises RunLost."""
         if frame.word == "gone":
             raise RunLost(
                 "The directory of the run is gone from the instance, and with it how "
                 "the run ended. Look there for its effects before running it again."
             )
-        if system == "windows":
-            return windows.finished(frame, self.reached)
         if len(frame.rest) < 4:
             raise _unknown_answer()
         ending, exit_word, left, lost, *names = frame.rest

@@ -153,10 +153,15 @@ def is_base(text: str) -> bool:
 
 
 def finished(frame: Frame, reached: Offsets) -> Finished:
-    """What a ``result`` frame says, where output was handed over up to ``reached``.
+    """How a following ended, where output was handed over up to ``reached``.
 
     Raises RunLost; ConnectionLost where other bytes arrived than were sent.
     """
+    if frame.word == "gone":
+        raise RunLost(
+            "The directory of the run is gone from the instance, and with it how the run ended. "
+            "Look there for its effects before running it again."
+        )
     if len(frame.rest) != 5:
         raise ConnectionLost("The instance answered in an unknown way.")
     ending, code_word, left, *sizes = frame.rest
