@@ -7,7 +7,7 @@
 Starts private OpenSSH servers on loopback addresses, installs the other tools into an environment
 of their own, measures everything once a round in an order that changes, and prints ratios of the
 same round with their spread. Seconds of one machine say little; ratios say what is faster there.
-At the end nothing that was started is left. README.md beside this file says what each row means.
+At the end nothing that was started is left. docs/benchmarks.md says what each row means.
 """
 
 from __future__ import annotations
