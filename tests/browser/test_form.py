@@ -197,8 +197,8 @@ def test_the_first_press_after_a_short_timeout_counts(visit, width):
     expect(timeout).to_have_value("10")
     page.mouse.up()
     expect(box).to_be_checked()
-    assert box.bounding_box() == before
     expect(note).to_be_visible()
+    assert box.bounding_box() == pytest.approx(before, abs=1)  # pages scroll by whole pixels
     expect(hint).not_to_be_visible()
     timeout.fill("20")
     expect(note).not_to_be_visible()
