@@ -200,18 +200,22 @@ def sentence(gap: Gap) -> str:
 
 def exactly(gap: Gap) -> str:
     """How much was dropped, to the byte: "18,902,848 bytes"."""
-    count = formats.number_format(gap.dropped, force_grouping=True)
-    return ngettext("%(n)s byte", "%(n)s bytes", gap.dropped) % {"n": count}
+    return _bytes(gap.dropped)
 
 
 def size(count: int) -> str:
     """``count`` bytes in the largest unit of 1,024 that fits, rounded down: "1.9 MB"."""
     if count < 1024:
-        return ngettext("%(n)s byte", "%(n)s bytes", count) % {"n": count}
+        return _bytes(count)
     unit, power = next((u, p) for u, p in (("GB", 30), ("MB", 20), ("kB", 10)) if count >> p)
     tenths = count * 10 >> power
     text = formats.number_format(tenths / 10, decimal_pos=1 if tenths % 10 else 0)
     return f"{text} {unit}"
+
+
+def _bytes(count: int) -> str:
+    number = formats.number_format(count, force_grouping=True)
+    return ngettext("%(n)s byte", "%(n)s bytes", count) % {"n": number}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from commands.rules import limits
 
 _KEEP = 4 * limits.LAST_LINE_CHARS
 _ESCAPES = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
@@ -20,14 +21,19 @@ class LastLine:
     def feed(self, data: bytes) -> str:
         """The last line with something on it, as plain text of one line; "" if there is none."""
         tail = self._tail + data
-        for line in reversed(tail[-8 * _KEEP :].splitlines()):
+        for line in reversed(_end(tail, 8 * _KEEP).splitlines()):
             text = _plain(line)
             if text:
                 break
         else:
             text = ""
-        self._tail = tail.rpartition(b"\n")[2][-_KEEP:]
+        self._tail = _end(tail.rpartition(b"\n")[2], _KEEP)
         return text
+
+
+def _end(data: bytes, size: int) -> bytes:
+    """The last ``size`` bytes of ``data``, without the rest of a character that is cut there."""
+    return data if len(data) <= size else data[-size:].lstrip(_CONTINUATIONS)
 
 
 def _plain(line: bytes) -> str:

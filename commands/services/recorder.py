@@ -33,7 +33,8 @@ from commands.services.pages import Memory, Page, write
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
+"""Most output in one transaction. Of a flood, what a batch itself supersedes is never written."""
 PENDING_BYTES = 8 * 1024 * 1024
 INTERVAL_S = 0.02
 """Least time between two transactions: long enough to batch, too short to be seen."""

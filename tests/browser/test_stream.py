@@ -203,6 +203,37 @@ def test_lines_that_are_passed_over_leave_a_note(visit):
     assert f"after={uid[1]}%3A701" in asked[1]
 
 
+def test_a_gap_is_told_once_and_grows_in_its_place(visit):
+    page = visit()
+    url = task_of(page)
+    asked: list[str] = []
+    rows = LINE.format(5, "head") + '<div class="gap" id="G80" title="9 bytes">9 bytes</div>'
+    note = '<p class="gap" id="gap-note" hx-swap-oob="true" title="{0} bytes">{0} bytes</p>'
+
+    def dropping(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) > 1:
+            return  # never answered
+        answer(
+            route,
+            event("hello", ""),
+            event("state", note.format(12)),
+            event("out", rows + LINE.format(81, "tail")),
+            event("state", note.format(34)),
+        )
+
+    page.route(EVENTS, dropping)
+    page.goto(url)
+    gap = page.locator("#log .gap")
+    expect(gap).to_have_text("34 bytes")
+    expect(gap).to_have_attribute("title", "34 bytes")
+    expect(page.locator("#gap-note")).to_have_text("34 bytes")
+    expect(page.locator("#gap-note")).to_be_hidden()
+    expect(page.locator("#line-count")).to_have_text("81 lines")
+    page.evaluate("document.querySelector('#log .gap').remove()")
+    expect(page.locator("#gap-note")).to_be_visible()
+
+
 def test_copying_the_id(visit):
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     url = task_of(page, 1)

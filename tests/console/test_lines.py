@@ -244,7 +244,7 @@ def test_sizes_are_never_rounded_up():
     given = [1, 1023, 1024, 2**20 - 1, 2**20, 2**30 - 1]
     assert [size(n) for n in given] == [
         "1 byte",
-        "1023 bytes",
+        "1,023 bytes",
         "1 kB",
         "1,023.9 kB",
         "1 MB",

@@ -204,6 +204,15 @@ def test_a_slow_viewer_is_let_go_and_loses_nothing(monkeypatch):
     assert asyncio.run(read_all()) is None
 
 
+def test_viewers_that_lack_the_same_share_it():
+    topic = hub._Topic(1)
+    level, behind, ahead = (hub.Viewer(topic, 7, position) for position in (3, 3, 4))
+    news = hub._News({7: [(4, b"four"), (5, b"five"), (None, b"state")]}, False, [])
+    assert news.frames_for(level) == b"fourfivestate"
+    assert news.frames_for(behind) is news.frames_for(level)
+    assert news.frames_for(ahead) == b"fivestate"
+
+
 def test_a_viewer_far_behind_catches_up_in_batches(server, task, script, cast, monkeypatch):
     monkeypatch.setattr(hub, "CATCH_UP_CHUNKS", 3)
     script.begin()

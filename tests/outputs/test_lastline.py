@@ -16,6 +16,13 @@ def test_a_line_that_arrives_in_pieces():
     assert last.feed(b"\n\n") == ""
 
 
+def test_no_character_is_cut_at_the_beginning():
+    last = LastLine()
+    for size in (265, 266, 267, 2_134, 3):
+        text = last.feed("€".encode() * size)
+        assert text == "€" * limits.LAST_LINE_CHARS
+
+
 def test_escapes_and_controls_are_gone():
     assert LastLine().feed(b"\x1b[31mred\x1b[0m\x00\x07 \xff") == "red \\xff"
 

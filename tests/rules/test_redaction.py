@@ -115,6 +115,28 @@ def test_a_secret_is_masked_though_the_masker_is_lost_inside_it():
     assert second.feed(b"!") + second.finish() == b"**!"
 
 
+@given(st.integers(0, 30), st.integers(0, 8), st.integers(1, 5))
+def test_of_a_secret_with_a_part_missing_nothing_is_left(at, missing, size):
+    data = b"so hunter2 and hunter2hunter2\n" + b"." * 20
+    masker = Masker(Secrets([b"hunter2", b"abc"]))
+    before = masker.feed(data[:at]) + masker.cut()
+    assert masker.held == 0
+    after = data[at + missing :]
+    behind = b"".join(masker.feed(after[n : n + size]) for n in range(0, len(after), size))
+    behind += masker.finish()
+    assert (len(before), len(behind)) == (at, len(after))
+    whole = Masker(Secrets([b"hunter2"])).feed(data)
+    parts = (before, data[:at], whole[:at]), (behind, after, whole[at + missing :])
+    for shown, there, masked in parts:
+        for byte, original, expected in zip(shown, there, masked, strict=True):
+            assert byte == ord("*") or byte == original == expected
+
+
+def test_without_secrets_nothing_is_masked_behind_missing_bytes():
+    masker = Masker(Secrets([]))
+    assert masker.feed(b"abc") + masker.cut() + masker.feed(b"def") == b"abcdef"
+
+
 @pytest.mark.parametrize("secret", [b"", b"a", b"ab"])
 def test_short_secrets_are_ignored(secret):
     masker = Masker(Secrets([secret]))
