@@ -15,7 +15,7 @@ from commands.outputs import store
 from commands.services import invocations, keeping, pages, runs
 from commands.services.events import Dropped
 from commands.services.invocations import CommandInput
-from commands.services.pages import Page
+from commands.services.pages import write
 from commands.services.recorder import LeaseLost
 from commands.services.worker import Worker
 from console.lines import Assembler
@@ -151,14 +151,14 @@ def test_what_a_transaction_drops_that_fails_is_there_for_the_next(carry, small,
     monkeypatch.setattr("commands.services.recorder.RETRY_S", (0.01,))
     me = carry()
     me.say(b"a" * 45)
-    save, failures = Page.save, [OperationalError("away")] * 2
+    failures = [OperationalError("away")] * 2
 
-    def flaky(page):
-        save(page)
+    def flaky(pages):
+        write(pages)
         if failures:
             raise failures.pop()
 
-    monkeypatch.setattr(Page, "save", flaky)
+    monkeypatch.setattr("commands.services.recorder.write", flaky)
     me.say(b"b" * 25)
     assert not failures
     me.end()
