@@ -9,12 +9,9 @@ from commands.rules.rate import CONFIRM, RateInput
 from console.forms.fields import TextField
 
 _PAUSES = [
-    ("", _("No pause")),
-    ("10", _("10 seconds")),
+    ("", _("None")),
     ("30", _("30 seconds")),
-    ("60", _("1 minute")),
     ("300", _("5 minutes")),
-    ("900", _("15 minutes")),
     (CONFIRM, _("Until somebody continues")),
 ]
 
@@ -22,19 +19,24 @@ _PAUSES = [
 class RateFields(forms.Form):
     """Fields as other programs post them, all optional; names are a contract."""
 
-    concurrency = TextField()
-    max_failures = TextField()
-    batch_pause = TextField()
-    canary = TextField()
+    concurrency = TextField(label=_("At most at a time"))
+    max_failures = TextField(label=_("No more after failures"))
+    canary = TextField(label=_("First batch"))
+    batch_pause = TextField(label=_("Pause between batches"))
 
     def rate(self) -> RateInput:
         """What was asked for; only after ``is_valid``."""
         return RateInput(**{name: self.cleaned_data[name] for name in RateFields.base_fields})
 
     @property
+    def rate_fields(self) -> list[forms.BoundField]:
+        """The fields, in order."""
+        return [self[name] for name in RateFields.base_fields]
+
+    @property
     def rate_open(self) -> bool:
         """Whether there is something to see in the fields."""
-        return any(self[name].value() or self[name].errors for name in RateFields.base_fields)
+        return any(field.value() or field.errors for field in self.rate_fields)
 
     @property
     def pauses(self) -> list[tuple[str, str]]:

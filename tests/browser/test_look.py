@@ -125,6 +125,7 @@ def test_what_is_said_of_a_run_stands_on_one_line(visit, tasks):
 
 def test_the_first_load_is_small_and_all_ours(visit, console):
     page = visit()
+    page.wait_for_load_state("networkidle")  # what is still on its way has no body afterwards
     bodies: dict[str, bytes] = {}
     page.on("response", lambda response: bodies.update({response.url: response.body()}))
     page.goto("/run/")
