@@ -72,6 +72,7 @@ class TestContract(ExecutorContract):
     test_a_run_of_another_user = None
     test_ending_a_run_of_another_user = None
     test_who_is_no_user_refuses = None
+    test_what_a_bounded_spool_dropped_is_told_to_who_comes_late = None
 
 
 # --- the command line ----------------------------------------------------------------------------
