@@ -10,8 +10,7 @@ from console.forms.fields import TextField
 
 _PAUSES = [
     ("", _("None")),
-    ("30", _("30 seconds")),
-    ("300", _("5 minutes")),
+    ("60", _("60 s")),
     (CONFIRM, _("Until somebody continues")),
 ]
 
@@ -20,7 +19,7 @@ class RateFields(forms.Form):
     """Fields as other programs post them, all optional; names are a contract."""
 
     concurrency = TextField(label=_("At most at a time"))
-    max_failures = TextField(label=_("No more after failures"))
+    max_failures = TextField(label=_("No more after failures (3, 10%)"))
     canary = TextField(label=_("First batch"))
     batch_pause = TextField(label=_("Pause between batches"))
 
@@ -45,4 +44,4 @@ class RateFields(forms.Form):
         sent = str(self["batch_pause"].value() or "")
         if sent in dict(known):
             return known
-        return [*known, (sent, str(_("%(n)s seconds")) % {"n": sent})]
+        return [*known, (sent, str(_("%(n)s s")) % {"n": sent})]

@@ -12,6 +12,22 @@ from tests.browser.test_journey import create
 ENDED = 30_000
 
 
+STOP_ALL = """
+from django.utils import timezone
+from commands.models import Invocation
+from commands.services import invocations
+for task in Invocation.objects.active():
+    invocations.stop_invocation(actor=task.created_by, invocation=task, now=timezone.now())
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(console):
+    """Other tests count what runs: end what still does."""
+    yield
+    console.manage("shell", "-c", STOP_ALL)
+
+
 def create_paused(page: Page) -> str:
     """A task that waits for somebody after the first of two instances; its address."""
     page.goto("/run/")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_control import create_paused
+from tests.browser.conftest import Console
+from tests.browser.test_control import STOP_ALL, create_paused
 from tests.browser.test_journey import create
 
 FIRST_LOAD_BYTES = (45 - 3) * 1024
@@ -21,9 +23,10 @@ RULES = {
 
 
 @pytest.fixture(scope="module")
-def tasks() -> dict[str, str]:
-    """Addresses of tasks that tests of this module share: made once."""
-    return {}
+def tasks(console: Console) -> Iterator[dict[str, str]]:
+    """Addresses of tasks that tests of this module share: made once, ended at last."""
+    yield {}
+    console.manage("shell", "-c", STOP_ALL)
 
 
 def open_state(page: Page, state: str, tasks: dict[str, str]) -> None:
