@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -50,12 +51,14 @@ STAMPS = "n=0; while [ $n -lt {count} ]; do date +%s.%N; sleep 0.1; n=$((n + 1))
 
 @dataclass
 class Measure:
-    """One thing to measure: ``run`` returns seconds by name. ``warm``: an unmeasured one first."""
+    """One thing to measure: ``run`` returns seconds by name.
+
+    Connections are cut before it. ``warm`` makes them anew, and is not measured.
+    """
 
     name: str
     run: Callable[[], float | dict[str, float]]
-    warm: bool = False
-    before: Callable[[], object] = lambda: None
+    warm: Callable[[], object] = lambda: None
 
 
 @dataclass
@@ -100,9 +103,7 @@ class Rounds:
             return {}
         try:
             self.machines.cut()
-            measure.before()
-            if measure.warm:
-                measure.run()
+            measure.warm()
             took = measure.run()
         except (WrongResult, OSError, subprocess.SubprocessError) as error:
             self.broken[measure.name] = str(error).strip()[:200] or type(error).__name__
@@ -156,10 +157,11 @@ class Benchmark:
         """A short command everywhere."""
         bare = Engine(machines)
         script = f"{ECHO}\n".encode()
-        measures = [
-            Measure("engine cold", lambda: bare.everywhere(script, ECHOED), before=bare.fresh),
-            Measure("engine warm", lambda: bare.everywhere(script, ECHOED), warm=True),
-        ]
+
+        def run() -> float:
+            return bare.everywhere(script, ECHOED)
+
+        measures = [Measure("engine cold", run, bare.fresh), Measure("engine warm", run, run)]
         for mark, console in consoles.items():
             measures += _of_console(console, mark)
         measures += self._of_peers(peers)
@@ -216,16 +218,13 @@ class Benchmark:
 
     def large_output(self, machines: Machines, peers: Peers, console: Console) -> None:
         """A megabyte from every instance."""
-
-        def run() -> float:
-            return console.everywhere(PRINT_MEGABYTE, MEGABYTE)
-
-        measures = [Measure("console warm", run, warm=True)]
+        takes = {"console warm": console.everywhere}
         if "clush" in self.peers:
-            take = peers.clush_persist
-            measures.append(
-                Measure("clush persist", lambda: take(PRINT_MEGABYTE, MEGABYTE), warm=True)
-            )
+            takes["clush persist"] = peers.clush_persist
+        measures = [
+            Measure(name, partial(take, PRINT_MEGABYTE, MEGABYTE), partial(take, ECHO, ECHOED))
+            for name, take in takes.items()
+        ]
         rounds = self._rounds(machines)
         rounds.go(measures, self.options.few_rounds)
         self.seconds["large output"] = rounds.found
@@ -314,8 +313,10 @@ class Benchmark:
         return present
 
     def _of_peers(self, peers: Peers, only: tuple[str, ...] = ()) -> list[Measure]:
-        def cli(take: Callable[[str, bytes], float]) -> Callable[[], float]:
-            return lambda: take(ECHO, ECHOED)
+        persist, ansible, ssh = (
+            partial(take, ECHO, ECHOED)
+            for take in (peers.clush_persist, peers.ansible, peers.ssh_master)
+        )
 
         def library(name: str) -> Callable[[], dict[str, float]]:
             def run() -> dict[str, float]:
@@ -326,14 +327,14 @@ class Benchmark:
 
         measures = {
             "clush": [
-                Measure("clush cold", cli(peers.clush)),
-                Measure("clush persist", cli(peers.clush_persist), warm=True),
+                Measure("clush cold", partial(peers.clush, ECHO, ECHOED)),
+                Measure("clush persist", persist, persist),
             ],
             "ansible": [
-                Measure("ansible cold", cli(peers.ansible)),
-                Measure("ansible warm", cli(peers.ansible), warm=True),
+                Measure("ansible cold", ansible),
+                Measure("ansible warm", ansible, ansible),
             ],
-            "ssh": [Measure("ssh persist", cli(peers.ssh_master), warm=True)],
+            "ssh": [Measure("ssh persist", ssh, ssh)],
             "asyncssh": [Measure("asyncssh", library("asyncssh"))],
             "parallel-ssh": [Measure("parallel-ssh", library("parallel-ssh"))],
         }
@@ -356,7 +357,7 @@ def _of_console(console: Console, mark: str) -> list[Measure]:
     def run() -> float:
         return console.everywhere(ECHO, ECHOED)
 
-    return [Measure(f"{before}console cold", run), Measure(f"{before}console warm", run, warm=True)]
+    return [Measure(f"{before}console cold", run), Measure(f"{before}console warm", run, run)]
 
 
 def _parsed() -> argparse.Namespace:
@@ -414,7 +415,8 @@ def main() -> None:
     )
     print(f"\n{head}\n\n{table(benchmark.rows)}")
     if benchmark.missing:
-        print(f"\nNot measured, as not installed: {', '.join(benchmark.missing)}")
+        why = "as asked" if options.no_peers else "as not installed"
+        print(f"\nNot measured, {why}: {', '.join(benchmark.missing)}")
     if options.json:
         answer = {
             "machine": head,
