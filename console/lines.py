@@ -203,6 +203,18 @@ def exactly(gap: Gap) -> str:
     return _bytes(gap.dropped)
 
 
+def lost_sentence(lost: int) -> str:
+    """What is said of the end of an output that found no room on the instance's disk."""
+    words = {"lost": size(lost)}
+    return _("The instance's disk was full: the last %(lost)s of output found no room.") % words
+
+
+def lost_bytes(lost: int, before: bytes) -> bytes:
+    """The same behind raw bytes that end with ``before``: a line of its own."""
+    start = b"" if not before or before.endswith(b"\n") else b"\n"
+    return start + f"[{lost_sentence(lost)} ({_bytes(lost)})]\n".encode()
+
+
 def size(count: int) -> str:
     """``count`` bytes in the largest unit of 1,024 that fits, rounded down: "1.9 MB"."""
     if count < 1024:

@@ -120,6 +120,8 @@ class RunView:
     gap: str
     """What is said of output that was dropped; "" if all is kept."""
     gap_exactly: str
+    lost: str
+    """What is said of output that found no room on the instance; "" if all did."""
     current: bool = False
 
 
@@ -224,6 +226,7 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         url=url,
         gap=lines.sentence(gap) if gap else "",
         gap_exactly=lines.exactly(gap) if gap else "",
+        lost=lines.lost_sentence(run.lost_bytes) if run.lost_bytes else "",
         current=run.pk == current,
     )
 
@@ -235,7 +238,8 @@ def _left(run: Run) -> str:
     if left is None:
         return _("That no process is left was not verified.")
     text = ngettext("%(n)d process is still running.", "%(n)d processes are still running.", left)
-    return text % {"n": left} if left else _("0 processes left.")
+    told = text % {"n": left} if left else _("0 processes left.")
+    return f"{told} ({run.survivors})" if run.survivors else told
 
 
 def _label(run: Run) -> str:

@@ -147,7 +147,7 @@ class Run(models.Model):
     taken, later the script must have ended; NULL while it is held. ``stop_asked_at`` and
     ``stop_by`` say when it was to be stopped, and by whom; ``stop_due`` when a worker tells the
     instance so (again), NULL once that has confirmed. ``processes_left`` is how many processes a
-    timeout or a stop left alive; NULL is "not verified".
+    timeout or a stop left alive; NULL is "not verified". ``survivors`` names some of them.
     """
 
     invocation = models.ForeignKey(Invocation, on_delete=models.CASCADE, related_name="runs")
@@ -173,6 +173,7 @@ class Run(models.Model):
     stop_due = models.DateTimeField(null=True)
     stop_confirmed_at = models.DateTimeField(null=True)
     processes_left = models.PositiveIntegerField(null=True)
+    survivors = models.CharField(max_length=200, blank=True, default="")
 
     lease_owner = models.CharField(max_length=64, blank=True, default="")
     lease_until = models.DateTimeField(null=True)
@@ -194,6 +195,8 @@ class Run(models.Model):
     dropped_bytes = models.PositiveBigIntegerField(default=0)
     tail_from = models.PositiveBigIntegerField(default=0)
     tail_lines = models.JSONField(default=list)
+    # What came last and found no room on the instance's disk; no size counts it.
+    lost_bytes = models.PositiveBigIntegerField(default=0)
     last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
 
     objects = RunQuerySet.as_manager()

@@ -32,6 +32,7 @@ COLUMNS = (
     "error_info",
     "finished_at",
     "processes_left",
+    "survivors",
     "lease_owner",
     "stop_due",
 )
@@ -49,12 +50,18 @@ def of_error(error: ExecutionError) -> dict[str, Any]:
 
 def of_end(finished: Finished, *, begun: bool = True) -> dict[str, Any]:
     """Columns of a run that has ended. Not ``begun``: it certainly never started."""
+    values = _of_ending(finished, begun=begun)
+    return {**values, "lost_bytes": finished.lost} if finished.lost else values
+
+
+def _of_ending(finished: Finished, *, begun: bool) -> dict[str, Any]:
     if finished.ending is Ending.TIMEOUT:
         return {
             "status": RunStatus.TIMEOUT.value,
             "error_code": ErrorCode.EXECUTION_TIMEOUT.value,
-            "error_info": left_sentence(_TIMED_OUT, finished.left),
+            "error_info": left_sentence(_TIMED_OUT, finished.left, finished.survivors),
             "processes_left": finished.left,
+            "survivors": finished.survivors,
         }
     if finished.ending is Ending.CANCEL and not begun:
         return never_started("")
@@ -64,6 +71,7 @@ def of_end(finished: Finished, *, begun: bool = True) -> dict[str, Any]:
             "error_code": ErrorCode.EXECUTION_INTERRUPTED.value,
             "error_info": _STOPPED_THERE,
             "processes_left": finished.left,
+            "survivors": finished.survivors,
         }
     if finished.exit_code == 0:
         return {"status": RunStatus.SUCCESS.value, "exit_code": 0}
@@ -103,7 +111,9 @@ def settled(run: Run, values: Mapping[str, Any]) -> dict[str, Any] | None:
     changed = {**values, "status": status.value}
     if status is RunStatus.TERMINATED:
         changed["error_code"] = ErrorCode.EXECUTION_INTERRUPTED.value
-        changed["error_info"] = left_sentence(_stopped(run.stop_by), changed["processes_left"])
+        changed["error_info"] = left_sentence(
+            _stopped(run.stop_by), changed["processes_left"], changed.get("survivors", "")
+        )
     elif status is RunStatus.CANCELLED:
         changed |= never_started(run.stop_by)
     return changed
@@ -126,15 +136,19 @@ def end(run: Run, values: Mapping[str, Any], now: datetime) -> bool:
     return True
 
 
-def left_sentence(what: str, left: int | None) -> str:
-    """``what`` happened, and how many processes are left: a number proven by a scan, or None."""
+def left_sentence(what: str, left: int | None, survivors: str = "") -> str:
+    """``what`` happened, and how many processes are left: a number proven by a scan, or None.
+
+    ``survivors`` names some of them.
+    """
     if left is None:
         return f"{what}; that no process is left was not verified."
     if left == 0:
         return f"{what}, 0 processes left."
+    names = f": {survivors}" if survivors else ""
     if left == 1:
-        return f"{what}, but 1 process is still running."
-    return f"{what}, but {left:,} processes are still running."
+        return f"{what}, but 1 process is still running{names}."
+    return f"{what}, but {left:,} processes are still running{names}."
 
 
 def _is_proven(run: Run, values: Mapping[str, Any]) -> bool:

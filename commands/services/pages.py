@@ -34,7 +34,7 @@ _STREAM_NUMBERS: dict[Stream, OutputChunk.Stream] = {
     "stdout": OutputChunk.Stream.STDOUT,
     "stderr": OutputChunk.Stream.STDERR,
 }
-_READ_BY_PEOPLE = {"error_info", "hostname", "last_line"}
+_READ_BY_PEOPLE = {"error_info", "hostname", "last_line", "survivors"}
 """Columns in which secrets are hidden; the others hold what the console itself goes by."""
 
 

@@ -23,7 +23,7 @@ from commands.outputs import store
 from commands.rules.status import roll_up
 from console import presentation, resolve
 from console.cursor import Cursor
-from console.lines import gap_bytes, last_lines
+from console.lines import gap_bytes, last_lines, lost_bytes
 from console.task_command import command_view
 
 PAGE_SIZE = 50
@@ -99,6 +99,7 @@ def status(request: HttpRequest, uid: str) -> JsonResponse:
                     "error_code": run.error_code,
                     "processes_left": run.processes_left,
                     "dropped_bytes": run.dropped_bytes,
+                    "lost_bytes": run.lost_bytes,
                 }
                 for run in runs
             ],
@@ -112,7 +113,8 @@ def status(request: HttpRequest, uid: str) -> JsonResponse:
 def log(request: HttpRequest, uid: str, instance_uid: str) -> StreamingHttpResponse:
     """The exact bytes that a run printed, both streams in order of arrival.
 
-    In place of what was dropped there is one line that says so.
+    In place of what was dropped there is one line that says so, and one at the end where the
+    instance's disk was full.
     """
     run = resolve.run(resolve.task(request, uid), instance_uid)
     response = StreamingHttpResponse(
@@ -136,7 +138,10 @@ async def _raw(run: Run) -> AsyncIterator[bytes]:
         if whole:
             break
     if not shown and (gap := store.Gap.of(run)):  # nothing came behind it
-        yield gap_bytes(gap, before)
+        before = gap_bytes(gap, before)
+        yield before
+    if run.lost_bytes:
+        yield lost_bytes(run.lost_bytes, before)
 
 
 def _read_some(run_id: int, after: int, limit: int | None) -> list[store.Chunk]:

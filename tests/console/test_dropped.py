@@ -256,3 +256,14 @@ def test_a_chunk_of_more_lines_than_anybody_reads_shows_its_end(
     assert numbers(seen)[:50] == [*range(59_951, 60_001)]
     assert numbers(seen)[-50:] == [*range(89_951, 90_001)]
     assert told(seen) == [59_950, 89_950]
+
+
+def test_what_found_no_room_on_the_instance_is_said_everywhere(server, task, cast, script, watch):
+    say(script, 1, 2)
+    script.end(lost_bytes=1_475_713)
+    told = "The instance's disk was full: the last 1.4 MB of output found no room."
+    text = answer(server, task, cast.vera, f"i/{watch}/log.txt")
+    assert text == f"no 01\nno 02\n[{told} (1,475,713 bytes)]\n"
+    page = answer(server, task, cast.vera, f"?instance={watch}")
+    assert told.replace("'", "&#x27;") in page
+    assert '"lost_bytes": 1475713' in answer(server, task, cast.vera, "status.json")

@@ -444,6 +444,7 @@ class TestTask:
             "error_code": "ExitCodeNonzero",
             "processes_left": None,
             "dropped_bytes": 0,
+            "lost_bytes": 0,
         }
 
     def test_the_log_is_the_exact_bytes(self, sign_in, cast, task, fleet):

@@ -73,13 +73,12 @@ class Script:
         self.recorder.put(Received(self.run.pk, stream, self.sizes[stream], data, timezone.now()))
         self.sizes[stream] += len(data)
 
-    def end(self):
+    def end(self, **values):
         for run in [self.run, *self.others]:
             if run is not self.run:
                 self.change(run, status="Running", started_at=timezone.now())
-            self.change(
-                run, status="Success", phase="finished", exit_code=0, finished_at=timezone.now()
-            )
+            ended = {"phase": "finished", "exit_code": 0, "finished_at": timezone.now()}
+            self.change(run, status="Success", **ended, **values)
 
     def change(self, run, **values):
         self.recorder.record(run.pk, values)

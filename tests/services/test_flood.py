@@ -18,6 +18,7 @@ from commands.rules import limits
 from commands.services import instances, invocations, keeping
 from commands.services.invocations import CommandInput
 from commands.services.worker import Worker
+from tests.execution.test_capture import full_instance
 from tests.sshd import Sshd
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -28,39 +29,49 @@ ENDLESS = "head -c {size} /dev/zero | tr '\\0' x"
 
 
 @pytest.fixture
-def flood(cast, tmp_path):
+def flood(flood_on, tmp_path):
     """Run a script on a real server: the run, and the most memory that it took meanwhile."""
 
     def run(script):
         with Sshd.started(tmp_path) as [server]:
-            where = server.endpoint
-            credential = instances.add_credential(
-                actor=cast.alice,
-                team=cast.team,
-                region=cast.region,
-                name="key",
-                private_key=where.private_key,
-            )
-            instance = instances.add_instance(
-                actor=cast.alice,
-                team=cast.team,
-                region=cast.region,
-                name="flood",
-                credential=credential,
-                host=where.host,
-                port=where.port,
-                user=where.user,
-                host_key=where.host_key,
-            )
-            task = invocations.run_command(
-                actor=cast.bob,
-                team=cast.team,
-                region=cast.region,
-                command=CommandInput(name="n", type="RunShellScript", content=script, timeout=600),
-                instance_uids=[instance.uid],
-                now=timezone.now(),
-            )
-            return followed(task.runs.get())
+            return flood_on(server, script)
+
+    return run
+
+
+@pytest.fixture
+def flood_on(cast):
+    """The same on a server that runs already."""
+
+    def run(server, script):
+        where = server.endpoint
+        credential = instances.add_credential(
+            actor=cast.alice,
+            team=cast.team,
+            region=cast.region,
+            name="key",
+            private_key=where.private_key,
+        )
+        instance = instances.add_instance(
+            actor=cast.alice,
+            team=cast.team,
+            region=cast.region,
+            name="flood",
+            credential=credential,
+            host=where.host,
+            port=where.port,
+            user=where.user,
+            host_key=where.host_key,
+        )
+        task = invocations.run_command(
+            actor=cast.bob,
+            team=cast.team,
+            region=cast.region,
+            command=CommandInput(name="n", type="RunShellScript", content=script, timeout=600),
+            instance_uids=[instance.uid],
+            now=timezone.now(),
+        )
+        return followed(task.runs.get())
 
     return run
 
@@ -108,3 +119,12 @@ def test_one_endless_line(flood, size):
     assert (run.status, run.stdout_size) == ("Success", size)
     assert run.dropped_bytes == size - limits.OUTPUT_KEPT
     assert stored(run) == b"x" * limits.OUTPUT_KEPT
+
+
+def test_a_full_disk_costs_the_rest_of_the_output_and_nothing_else(cast, tmp_path, flood_on):
+    """What found no room is counted to the byte, from the instance's disk into the row."""
+    with full_instance(tmp_path, "1m") as (_, server):
+        run = flood_on(server, "head -c 3000000 /dev/zero | tr '\\0' x; exit 4")
+    assert (run.status, run.exit_code) == ("Failed", 4)
+    assert run.lost_bytes > 0
+    assert run.stdout_size + run.lost_bytes == 3_000_000

@@ -505,3 +505,11 @@ def test_a_stop_of_many_asks_all_instances_at_the_same_time(create, press, cast,
     finally:
         worker.stop()
         connection.close()
+
+
+def test_survivors_are_named_and_output_without_room_is_counted():
+    finished = Finished(Ending.TIMEOUT, None, 0, 0, 2, "41 (sleep), 42 (dd)", 7)
+    values = endings.of_end(finished)
+    assert values["error_info"].endswith("2 processes are still running: 41 (sleep), 42 (dd).")
+    assert (values["survivors"], values["lost_bytes"]) == ("41 (sleep), 42 (dd)", 7)
+    assert "lost_bytes" not in endings.of_end(Finished(Ending.EXIT, 0, 0, 0))

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("commands", "0007_jump_hosts"),
+        ("commands", "0006_jump_hosts"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("commands", "0008_output_head_and_tail"),
+        ("commands", "0007_output_head_and_tail"),
     ]
 
     operations = [
