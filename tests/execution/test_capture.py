@@ -224,3 +224,36 @@ def test_survivors_reach_the_console(rig: Rig, sshd: Sshd) -> None:
     assert (finished.ending, finished.left) == (Ending.TIMEOUT, 2)
     assert finished.survivors == "41 (sleep), 42 (my prog)"
     rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_no_inode_is_left(tmp_path: Path) -> None:
+    """A disk can be full though it has room: of names."""
+    with full_instance(tmp_path, "1m,nr_inodes=40") as (rig, server):
+        names = 0
+        with contextlib.suppress(OSError):
+            for names in range(100):
+                (server.home / f"filler-{names}").touch()
+        assert names < 99
+        with pytest.raises(StartRefused) as caught:
+            rig.start(rig.spec("echo never"))
+        assert caught.value.code == ErrorCode.DISK_FULL
+        for number in range(names):
+            (server.home / f"filler-{number}").unlink()
+        assert rig.run(rig.spec("echo now"))[1].stdout == b"now\n"
+
+
+def test_the_disk_allows_no_programs(tmp_path: Path) -> None:
+    """A script is read by its interpreter, so that no file of ours has to be executed."""
+    with full_instance(tmp_path, "1m,noexec") as (rig, _):
+        assert rig.run(rig.spec("#!/bin/sh\necho read"))[1].stdout == b"read\n"
+
+
+def test_a_home_that_is_read_only_leaves_the_spare_place(tmp_path: Path) -> None:
+    with full_instance(tmp_path, "1m") as (rig, server):
+        subprocess.run(["mount", "-o", "remount,ro", str(server.home)], check=True)
+        spec = rig.spec("echo spare")
+        handle = rig.start(spec)
+        assert handle.base.startswith("/var/tmp/.command-console-")
+        assert rig.follow(handle)[1].stdout == b"spare\n"
+        rig.executor.acknowledge(rig.endpoint, handle)
+        (Path(handle.base) / ".done" / spec.run_id).unlink()

@@ -22,8 +22,16 @@ import psutil
 import pytest
 
 from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
-from commands.execution import ssh
-from commands.execution.executor import FOLLOW_LIMIT, Ending, Executor, Handle, Offsets, Output
+from commands.execution import remote, ssh
+from commands.execution.executor import (
+    FOLLOW_LIMIT,
+    Ending,
+    Executor,
+    Handle,
+    Offsets,
+    Output,
+    RunSpec,
+)
 from commands.execution.pool import Connection, Timing
 from commands.execution.remote import Frame
 from commands.execution.ssh import SshExecutor
@@ -840,3 +848,27 @@ def test_no_secret_is_kept_beside_the_pool(executor: SshExecutor, sshd: Sshd) ->
         [[getattr(each, "__dict__", each) for each in some] for some in kept]
     )
     assert not any(isinstance(each, type(sshd.endpoint)) for some in kept for each in some)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 0.75, 0.999])
+def test_a_program_that_arrives_in_part_does_nothing(
+    sshd: Sshd, tmp_path: Path, part: float
+) -> None:
+    """The call is its last line: whatever a connection that breaks has brought only defines."""
+    touched = tmp_path / "touched"
+    spec = RunSpec(new_id(), f"touch {shlex.quote(str(touched))}".encode())
+    program = remote.start_program(remote.new_nonce(), spec)
+    transport = paramiko.Transport(("127.0.0.1", sshd.port))
+    try:
+        transport.start_client(timeout=30)
+        key = paramiko.Ed25519Key.from_private_key_file(str(sshd.directory / "client_key"))
+        transport.auth_publickey(sshd.endpoint.user, key)
+        channel = transport.open_session(timeout=30)
+        channel.exec_command(remote.COMMAND)
+        channel.sendall(program[: int(len(program) * part)])
+        channel.shutdown_write()
+        channel.recv_exit_status()
+    finally:
+        transport.close()
+    assert not touched.exists()
+    assert not (sshd.base / spec.run_id).exists()
