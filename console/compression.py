@@ -49,7 +49,7 @@ def _compress_file(request: HttpRequest, response: FileResponse) -> None:
         request.headers.get("Accept-Encoding", "")
     ):
         return
-    body = _compressed(b"".join(response.streaming_content))
+    body = _compressed(response.getvalue())
     response.streaming_content = [body]
     response.headers["Content-Length"] = str(len(body))
     response.headers["Content-Encoding"] = "gzip"
