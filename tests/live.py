@@ -80,7 +80,7 @@ class Stream:
     def __init__(self, url: str, cookie: str, *, last_event_id: str = "") -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-        headers = {"Cookie": cookie, "Accept": "text/event-stream"}
+        headers = {"Cookie": cookie, "Accept": "text/event-stream", "Accept-Encoding": "gzip"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
         self._connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)

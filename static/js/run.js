@@ -144,7 +144,8 @@
     form.requestSubmit(form.querySelector(`[name=action][value=${action}]`));
   });
 
-  // After Back the browser ticks what was chosen, not what the page is about.
+  // After Back the browser ticks what was chosen, not what the page is about. The address is there
+  // from the start: what is kept at the page's entry makes a GET of it, for Back and Reload.
   function shown() {
     const { elements } = form;
     elements.source.value = elements["shown-source"].value;
@@ -207,6 +208,7 @@
   if (/Mac|iP/.test(navigator.platform)) create.querySelector("kbd").textContent = "⌘ ↵";
 
   sameRequest();
+  shown();
   all();
   addEventListener("pageshow", () => {
     ready();

@@ -536,6 +536,33 @@ def test_a_saved_command_is_found_by_typing_and_loaded(visit):
     expect(page.locator("[name=source]:checked")).to_have_value("existing")
 
 
+# Puts an image on each page that never comes: the page stays as it is before all has loaded.
+NEVER_LOADED = """
+addEventListener("DOMContentLoaded", () => {
+  document.body.append(Object.assign(new Image(), { id: "awaited", src: "/static/awaited" }));
+});
+"""
+
+
+def test_back_finds_a_saved_command_that_was_left_before_its_page_had_loaded(visit):
+    page = visit()
+    name = save(page, "echo {{word}}")
+    page.route("**/static/awaited", lambda route: None)
+    page.add_init_script(NEVER_LOADED)
+    page.goto("/run/", wait_until="commit")
+    page.locator("[name=source][value=existing]").check()
+    page.locator("input[role=combobox]").fill(name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#saved-name")).to_have_text(name)
+    page.locator("#awaited").wait_for(state="attached")
+    page.get_by_label("{{word}}").fill("typed")
+    page.locator("[name=source][value=new]").check()
+    page.get_by_label("Command name").wait_for()
+    page.go_back(wait_until="commit")
+    expect(page.locator("#saved-name")).to_have_text(name)
+    expect(page.locator("[name=source]:checked")).to_have_value("existing")
+
+
 # ---------- looks ----------
 
 
