@@ -30,6 +30,8 @@ from commands.execution.executor import Endpoint
 from commands.rules.status import ErrorCode
 
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
+# Reasons for disconnecting: cancelled by the user, no more methods, illegal user name.
+_NOT_LET_IN = frozenset({13, 14, 15})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,15 @@ class Dropped(Exception):
     def __init__(self, failure: ConnectFailed) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class Disconnected(paramiko.SSHException):
+    """The other side ended the connection in so many words, and with a reason of RFC 4253."""
+
+    def __init__(self, reason: int, said: str) -> None:
+        super().__init__(f"it said: {said}" if said else f"it disconnected, reason {reason}")
+        # OpenSSH calls it a protocol error that somebody has tried too often.
+        self.refuses = reason in _NOT_LET_IN or "authentication failures" in said
 
 
 def pinned_key(text: str) -> tuple[str, bytes]:
@@ -226,7 +237,10 @@ def handshake(
 def sign_in(
     transport: paramiko.Transport, endpoint: Endpoint, key: paramiko.PKey | None, timing: Timing
 ) -> None:
-    """Sign in with ``key``, or with the password where it is None. Raises ConnectFailed."""
+    """Sign in with ``key``, or with the password where it is None.
+
+    Raises ConnectFailed; Dropped where the connection ended before anybody was refused.
+    """
     try:
         if key is None:
             more = transport.auth_password(endpoint.user, endpoint.password)
@@ -239,10 +253,19 @@ def sign_in(
                 f"{timing.handshake:g} s. Is it overloaded, or what it asks about users?"
             )
             raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
-        if transport.is_active() or not isinstance(error.__cause__, EOFError):
+        if "EOF" in str(error):
+            # Paramiko's word for a connection that ended without an answer.
+            ended = EOFError("it ended without an answer")
+            raise Dropped(_dropped(endpoint, ended)) from None
+        raise _refused(endpoint, key) from None
+    except Disconnected as error:
+        if error.refuses:
             raise _refused(endpoint, key) from None
-        raise protocol_error(endpoint, error) from None
+        raise Dropped(_dropped(endpoint, error)) from None
     except Exception as error:
+        if isinstance(error, EOFError | OSError) or "existing session" in str(error):
+            # The last one: it ended between the handshake and this.
+            raise Dropped(_dropped(endpoint, error)) from None
         raise protocol_error(endpoint, error) from None
     if more or not transport.is_authenticated():
         raise _refused(endpoint, key)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import paramiko
 
 from commands.errors import ConnectFailed
-from commands.execution.dialing import Link
+from commands.execution.dialing import Disconnected, Link
 from commands.execution.executor import Endpoint
 from commands.rules.status import ErrorCode
 
@@ -69,6 +69,11 @@ class Transport(paramiko.Transport):
             self._opening.number = number
             self._refusals[number] = None
         return number
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        self.saved_exception = Disconnected(message.get_int(), message.get_text())
+        message.rewind()
+        super()._parse_disconnect(message)  # type: ignore[misc]
 
     def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
         number, reason = message.get_int(), message.get_int()

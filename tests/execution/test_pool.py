@@ -13,11 +13,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
 
 from commands.errors import ConnectFailed, ConnectionLost
+from commands.execution import dialing
 from commands.execution.executor import Endpoint, Offsets
 from commands.execution.pool import Call, Pool, Timing
 from commands.execution.ssh import SshExecutor
@@ -125,6 +127,45 @@ def test_unusable_keys(pool: Pool, sshd: Sshd, tmp_path: Path) -> None:
 def test_a_password_that_is_refused(pool: Pool, sshd: Sshd) -> None:
     error = refusal(pool, dataclasses.replace(sshd.endpoint, private_key="", password="x"))
     assert error.code == ErrorCode.SIGN_IN_REFUSED
+
+
+def test_a_server_that_ends_it_after_too_many_tries_has_refused(tmp_path: Path) -> None:
+    """It says so by disconnecting, and not by an answer to the last try."""
+    ssh_keygen(tmp_path / "key")
+    pool = Pool()
+    with Sshd.started(tmp_path, MaxAuthTries=1) as [server], contextlib.closing(pool):
+        key = (tmp_path / "key").read_text()
+        error = refusal(pool, dataclasses.replace(server.endpoint, private_key=key))
+    assert error.code == ErrorCode.SIGN_IN_REFUSED
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002, None])
+def test_a_server_that_dies_at_the_sign_in_has_not_refused(
+    pool: Pool, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, delay: float | None
+) -> None:
+    """Killed before the sign-in (None: long before), or so many seconds into it."""
+
+    def killing(transport: paramiko.Transport, *rest: Any) -> None:
+        if delay is None:
+            sshd.kill_sessions()
+            assert eventually(lambda: not transport.is_active())
+        elif not delay:
+            sshd.kill_sessions()
+        killer = threading.Timer(delay or 0, sshd.kill_sessions)
+        killer.start()
+        try:
+            dialing.sign_in(transport, *rest)
+        finally:
+            killer.join()
+
+    monkeypatch.setattr("commands.execution.pool.sign_in", killing)
+    codes = []
+    try:
+        pool.open(sshd.endpoint).close()
+    except ConnectFailed as error:
+        codes.append(error.code)
+    # Too late for the sign-in: the connection it was on, or no kill at all.
+    assert codes in ([ErrorCode.CONNECTION_DROPPED], [ErrorCode.NO_FREE_SESSION], [])
 
 
 def test_nobody_listens(pool: Pool, sshd: Sshd) -> None:
