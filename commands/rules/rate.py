@@ -21,6 +21,8 @@ from commands.rules.problems import Problems
 CONFIRM = "confirm"
 """What is typed in place of a pause where each next batch waits for a person."""
 
+_NAMES = {"concurrency": "The number at a time", "canary": "The first batch"}
+
 
 @dataclass(frozen=True, slots=True)
 class RateInput:
@@ -186,7 +188,7 @@ def _number(text: str, field: str, most: int, problems: Problems) -> int:
     if not typed:
         return 0
     if not re.fullmatch(r"[0-9]{1,9}", typed) or not 1 <= int(typed) <= most:
-        problems.add(field, f"A whole number from 1 to {most:,}, or nothing.")
+        problems.add(field, f"{_NAMES[field]} must be a whole number from 1 to {most:,}, or empty.")
         return 0
     return int(typed)
 
@@ -197,8 +199,9 @@ def _pause(typed: str, problems: Problems) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", typed) or int(typed) > limits.BATCH_PAUSE_MAX:
         problems.add(
             "batch_pause",
-            f"A whole number of seconds up to {limits.BATCH_PAUSE_MAX:,}, or {CONFIRM}: then "
-            "each next batch waits until somebody continues.",
+            "The pause between batches must be a whole number of seconds up to "
+            f"{limits.BATCH_PAUSE_MAX:,}, or {CONFIRM}: then each next batch waits until somebody "
+            "continues.",
         )
         return 0
     return int(typed)
@@ -213,8 +216,9 @@ def _failures(text: str, problems: Problems) -> str:
     if not found or not 1 <= int(found[1]) <= most:
         problems.add(
             "max_failures",
-            f"A number of instances from 1 to {limits.CONCURRENCY_MAX:,}, such as 3, or a part "
-            "of them from 1% to 100%, such as 10%.",
+            "The limit of failures must be a number of instances from 1 to "
+            f"{limits.CONCURRENCY_MAX:,}, such as 3, or a part of them from 1% to 100%, such as "
+            "10%.",
         )
         return ""
     return f"{int(found[1])}{found[2]}"

@@ -92,8 +92,10 @@
     const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (way) move(way);
     else if (event.key === "Enter") { // it would create the task
-      const only = choices();
-      const item = active ?? (!list.hidden && only.length === 1 && only[0]);
+      const all = list.hidden ? [] : choices();
+      const typed = input.value.trim().toLowerCase();
+      const item = active ?? (all.length === 1 ? all[0]
+        : all.find((one) => one.firstChild.data.toLowerCase().replace(/^★ /, "") === typed));
       if (item) choose(item);
     } else if (event.key === "Escape") {
       if (list.hidden) input.value = "";

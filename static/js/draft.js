@@ -21,6 +21,10 @@
   const snapshot = () => fields().filter((field) => ticked(field) && !secret(field))
     .map((field) => [field.name, field.value]);
 
+  // whether the page came with it
+  const usual = (field) => (/radio|checkbox/.test(field.type) ? field.checked === field.defaultChecked
+    : field.value === (field.defaultValue ?? ""));
+
   function put(values) {
     for (const field of fields()) {
       const key = field.closest(".param")?.dataset.key;
@@ -28,6 +32,8 @@
       const value = values.get(field.name);
       if (/radio|checkbox/.test(field.type)) field.checked = value === field.value;
       else field.value = value ?? field.value;
+      const fold = field.closest(".more");
+      if (fold && !usual(field)) fold.open = true;
     }
     form.dispatchEvent(new Event("refill"));
   }

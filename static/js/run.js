@@ -60,6 +60,14 @@
     review("r-workdir", typed || none, !typed && word);
   }
 
+  function pace() {
+    const set = [...form.querySelectorAll(".f > [data-pace]")].filter(({ value }) => value.trim());
+    $("r-pace").parentElement.hidden = !set.length;
+    review("r-pace", set.map((field) => fill(
+      field.selectedOptions?.[0].dataset.pace ?? field.dataset.pace, { n: field.value.trim() },
+    )).join(", "));
+  }
+
   function quota() {
     const only = $("save-only");
     if (only) only.hidden = !save?.checked;
@@ -123,6 +131,7 @@
     command();
     parameters();
     path();
+    pace();
     quota();
   }
 

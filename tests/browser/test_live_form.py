@@ -305,12 +305,12 @@ def test_a_raised_timeout_is_told_until_another_is_typed(visit):
 def test_a_link_of_the_summary_opens_the_fold_around_its_field(visit):
     page = visit()
     page.fill("[name=name]", "Wrong")
-    page.locator(".more summary").click()
+    page.get_by_text("More: user, launcher, tags, termination").click()
     page.get_by_label("Tags").fill("=nothing")
     create(page)
     summary = page.locator("#errors")
     expect(summary).to_be_focused()
-    page.locator(".more").evaluate("fold => (fold.open = false)")
+    page.locator(".more").first.evaluate("fold => (fold.open = false)")
     summary.locator("[href='#id_tags']").first.click()
     expect(page.get_by_label("Tags", exact=False).first).to_be_focused()
     expect(page.get_by_label("Tags", exact=False).first).to_be_in_viewport()
@@ -536,6 +536,107 @@ def test_a_saved_command_is_found_by_typing_and_loaded(visit):
     expect(page.locator("[name=source]:checked")).to_have_value("existing")
 
 
+# ---------- pace ----------
+
+PACE = {"concurrency": "2", "max_failures": "10%", "canary": "1", "batch_pause": "confirm"}
+
+
+def set_pace(page: Page) -> None:
+    page.get_by_text("More: how many at a time").click()
+    page.get_by_label("At most at a time").fill("2")
+    page.get_by_label("No more after failures").fill("10%")
+    page.get_by_label("First batch").fill("1")
+    page.get_by_label("Pause between batches").select_option("Until somebody continues")
+
+
+def expect_pace(page: Page) -> None:
+    """It is all there, and seen."""
+    for name, value in PACE.items():
+        expect(page.locator(f"[name={name}]")).to_have_value(value)
+        expect(page.locator(f"[name={name}]")).to_be_visible()
+    expect(page.locator("#r-pace")).to_have_text(
+        "at most 2 at a time, first batch 1, somebody continues after each batch, "
+        "no more after 10% failures"
+    )
+
+
+def test_the_review_tells_the_pace_as_the_task_will(visit):
+    page = visit()
+    page.goto("/run/")
+    expect(page.locator("#r-pace")).not_to_be_visible()
+    set_pace(page)
+    expect_pace(page)
+    page.get_by_label("Pause between batches").select_option("30 seconds")
+    expect(page.locator("#r-pace")).to_contain_text("pauses of 30 s")
+    for name in ("concurrency", "max_failures", "canary"):
+        page.fill(f"[name={name}]", " ")
+    page.get_by_label("Pause between batches").select_option("None")
+    expect(page.locator("#r-pace")).not_to_be_visible()
+
+
+def test_the_pace_is_kept_whatever_happens(visit):
+    page = visit()
+    name = save(page, "echo other")
+    page.goto("/run/")
+    page.fill("[name=name]", "Careful")
+    write(page, "echo careful")
+    page.fill("[name=workdir]", "tmp")
+    set_pace(page)
+    tick(page)
+    create(page)
+    page.wait_for_selector("#errors")
+    expect_pace(page)
+    page.get_by_role("button", name="Preview").click()
+    page.wait_for_selector("#errors")
+    expect_pace(page)
+    page.locator("[name=source][value=existing]").check()
+    expect_pace(page)
+    page.locator("input[role=combobox]").fill(name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#saved-name")).to_have_text(name)
+    expect_pace(page)
+    page.locator("[name=source][value=new]").check()
+    expect(page.get_by_label("Command name")).to_have_value("Careful")
+    expect_pace(page)
+    page.fill("[name=workdir]", "/tmp")
+    create(page)
+    page.wait_for_url("**/tasks/t-*/")
+    page.go_back()
+    page.wait_for_url("**/run/")
+    expect_pace(page)
+
+
+def test_a_draft_shows_the_pace_and_all_else_that_is_folded_away(visit):
+    page = visit()
+    page.goto("/run/")
+    page.fill("[name=name]", "Careful")
+    set_pace(page)
+    page.get_by_text("More: user, launcher, tags, termination").click()
+    page.get_by_role("radio", name="Only the script itself").check()
+    expect(page.locator("#draft")).to_contain_text("Draft kept")
+    page.wait_for_timeout(2500)  # the last of it came after the first keeping
+    page.goto("/tasks/")
+    page.goto("/run/")
+    expect(page.locator("#draft")).to_contain_text("restored")
+    expect_pace(page)
+    expect(page.get_by_role("radio", name="Only the script itself")).to_be_checked()
+    expect(page.get_by_role("radio", name="Only the script itself")).to_be_visible()
+
+
+def test_enter_takes_the_command_whose_name_was_typed_though_others_match_too(visit):
+    page = visit()
+    name = save(page, "echo one")
+    save(page, "echo two", description=f"as {name}, but two")
+    page.goto("/run/")
+    page.locator("[name=source][value=existing]").check()
+    box = page.locator("input[role=combobox]")
+    box.fill(f" {name.upper()} ")
+    options = page.get_by_role("listbox", name="Existing command").get_by_role("option")
+    expect(options).to_have_count(2)
+    box.press("Enter")
+    expect(page.locator("#saved-name")).to_have_text(name)
+
+
 # Puts an image on each page that never comes: the page stays as it is before all has loaded.
 NEVER_LOADED = """
 addEventListener("DOMContentLoaded", () => {
@@ -571,12 +672,16 @@ def open_state(page: Page, state: str) -> None:
     if state == "parameters":
         write(page, "# {{a}}\necho {{a}} {{b}} {{api_token}} {{ACS::RegionId}} {{.No}}")
         page.locator("[data-key=a] summary").click()
-        page.locator(".more summary").click()
+        page.get_by_text("More: user, launcher, tags, termination").click()
         write(page, "echo {{a}} {{api_token}} {{ACS::RegionId}} {{.No}}")
         expect(page.locator(".gone")).to_have_count(1)
     elif state == "errors":
         write(page, "echo {{a}}")
         page.fill("[name=workdir]", "tmp")
+        page.get_by_text("More: how many at a time").click()
+        for name in ("concurrency", "canary", "max_failures"):
+            page.fill(f"[name={name}]", "many")
+        page.select_option("[name=batch_pause]", "30")
         create(page)
         page.wait_for_selector("#errors")
     elif state in {"existing", "list of commands"}:

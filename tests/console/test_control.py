@@ -219,6 +219,21 @@ class TestAskingForAPace:
         assert re.search(r'<details class="more" open>\s*<summary>More: how many', page)
         assert not Invocation.objects.exists()
 
+    def test_a_list_of_problems_says_which_field_each_is_about(self, sign_in, cast, form):
+        given = {"concurrency": "many", "canary": "0", "max_failures": "200%", "batch_pause": "x"}
+        page = sign_in(cast.bob).post("/run/", {**form, **given}).content.decode()
+        assert dict(re.findall(r'<li><a href="#id_(\w+)">([^<]+)</a>', page)) == {
+            "concurrency": "The number at a time must be a whole number from 1 to 10,000, "
+            "or empty.",
+            "canary": "The first batch must be a whole number from 1 to 10,000, or empty.",
+            "batch_pause": "The pause between batches must be a whole number of seconds up to "
+            "86,400, or confirm: then each next batch waits until somebody continues.",
+            "max_failures": "The limit of failures must be a number of instances from 1 to 10,000, "
+            "such as 3, or a part of them from 1% to 100%, such as 10%.",
+        }
+        assert '<option value="x" selected>x</option>' in page
+        assert 'aria-describedby="canary-hint e-canary"' in page
+
     def test_a_saved_command_has_them_too(self, sign_in, cast, form):
         client = sign_in(cast.bob)
         client.post("/run/", {**form, "save": "on"})
