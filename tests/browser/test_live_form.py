@@ -463,6 +463,15 @@ def test_back_finds_the_values_of_parameters(visit):
     expect(page.get_by_label("Command name")).to_have_value("")
 
 
+@pytest.mark.parametrize("width", [1440, 1280, 800, 390, 320])
+def test_a_type_tells_its_system_where_there_is_no_room_to_show_it(visit, width):
+    page = visit(viewport={"width": width, "height": 844})
+    page.goto("/run/")
+    for name in ("Shell Linux", "Bat Windows", "PowerShell Windows"):
+        expect(page.get_by_role("radio", name=name, exact=True)).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("address", ["/run/", "/commands/new/"])
 def test_an_untouched_beginning_follows_the_type(visit, member, address):
     page = visit(username=member("operator", team=f"Types {secrets.token_hex(3)}"))

@@ -159,12 +159,11 @@ def test_a_client_that_leaves_ends_its_command_only(transport, leave):
     text = b""
     while text.count(b"\n") < 2:
         text += channel.recv(100)
-    pids = text.split()
+    shell, detached = text.split()
+    until(lambda: os.getsid(int(detached)) == int(detached))  # until then it is the command's
     if leave == "input first":
         channel.shutdown_write()
     (transport if leave == "connection" else channel).close()
-    detached = next(pid for pid in pids if int(pid) != os.getsid(int(pid)) or pid == pids[-1])
-    shell = next(pid for pid in pids if pid != detached)
     until(lambda: not alive(shell))
     assert alive(detached)
     os.kill(int(detached), 9)
