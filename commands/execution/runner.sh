@@ -626,6 +626,11 @@ cc_start_run() {
       return
     fi
   fi
+  if [ "$cc_asked" -gt 0 ]; then
+    cc_clock
+    # Who started it before the power went may have left no trace: nobody can know.
+    [ $((cc_now / 100)) -gt "$cc_asked" ] || cc_refuse Restarted || return
+  fi
   cc_prepare || return
   cc_parent_of_it=1
   cc_supervisor | cc_answer

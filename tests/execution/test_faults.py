@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import subprocess
@@ -179,6 +180,23 @@ def test_stops_in_the_midst_of_starts(rig: Rig) -> None:
             timer.join()
             assert (finished.ending, finished.left) == (Ending.CANCEL, 0)
             rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Path) -> None:
+    """Somebody asked before, got no answer, and the machine has been up for less than that."""
+    ran, ages = tmp_path / "ran", 10**8
+    spec = rig.spec(f"echo x >>{ran}", asked_s=ages)
+    with pytest.raises(RunLost) as caught:
+        rig.executor.start(rig.endpoint, spec)
+    assert caught.value.code == ErrorCode.OUTCOME_UNKNOWN
+    assert not ran.exists()
+    rig.run(dataclasses.replace(spec, asked_s=1))
+    handle = rig.start(rig.spec(f"echo x >>{ran}"))
+    rig.follow(handle)
+    known = dataclasses.replace(spec, run_id=handle.run_id)
+    assert not rig.executor.start(rig.endpoint, known).fresh
+    rig.executor.acknowledge(rig.endpoint, handle)
+    assert ran.read_text() == "x\nx\n"
 
 
 def test_a_disk_with_room_for_some_of_it(tmp_path: Path) -> None:
