@@ -110,6 +110,10 @@ class RunSpec:
     ``spool`` bounds what the instance keeps of each stream, in bytes: past it the middle goes,
     and at least the first and the last quarter of ``spool`` stay. 0 keeps everything.
 
+    ``asked_s`` says how many seconds ago the run may have been started already by somebody who
+    got no answer; 0 if nobody was. An instance that knows nothing of it, but was restarted since
+    (what it did last may not have reached its disk), starts nothing: RunLost. Linux only.
+
     ``language`` is "shell" where ``system`` is "linux", and one of the others on "windows". There,
     ``script`` is UTF-8 and reaches its interpreter in the encoding that this one reads;
     ``launcher`` and another ``run_as`` are refused, ``grace`` is not used, since nothing there
@@ -126,6 +130,7 @@ class RunSpec:
     whole_tree: bool = True
     spool: int = 0
     language: Language = "shell"
+    asked_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +242,7 @@ class Executor(Protocol):
         Precondition: none. Effect: exactly one detached execution per ``run_id``, however
         often and from wherever this is called; also after ``acknowledge`` it never runs
         again. Raises ConnectFailed, StartRefused (nothing was started), ConnectionLost
-        (unknown whether it was started: call again).
+        (unknown whether it was started: call again), RunLost (see ``RunSpec.asked_s``).
         """
         ...
 

@@ -140,6 +140,7 @@ def start_program(nonce: str, spec: RunSpec) -> bytes:
         "timeout": str(int(spec.timeout)),
         "grace": str(int(spec.grace)),
         "spool": str(int(spec.spool)),
+        "asked": str(int(spec.asked_s)),
     }
     launch = ""
     if spec.launcher is not None:

@@ -40,13 +40,15 @@ cc_stat() {
   cc_state=$1 cc_parent=$2 cc_session=$4 cc_start=${20}
 }
 
-# cc_exclusive FILE TEXT: creates FILE with TEXT unless it exists. No fork: noclobber is O_EXCL.
+# cc_exclusive FILE TEXT: creates FILE with TEXT. 1: it exists, or its name cannot be made; 2: its
+# name is made, and there is no room for the text. No fork: noclobber is O_EXCL.
 cc_exclusive() {
   set -C
-  printf '%s\n' "$2" >"$1"
+  true >"$1"
   cc_code=$?
   set +C
-  return $cc_code
+  [ $cc_code = 0 ] || return 1
+  printf '%s\n' "$2" >>"$1" || return 2
 }
 
 # cc_claim_end WHY: whether we are the one who ends the run. On a full disk a name can be made,
@@ -70,7 +72,9 @@ cc_why_ended() {
   [ -e "$cc_dir/cancel" ] && cc_why=cancel
 }
 
-cc_usable() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ] && [ -x "$1" ]; }
+cc_ours() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; }
+
+cc_usable() { cc_ours "$1" && [ -w "$1" ] && [ -x "$1" ]; }
 
 # cc_private DIR: nobody else may write there. Needed where others can create names beside it.
 cc_private() {
@@ -103,15 +107,16 @@ cc_plain() {
 
 cc_at() { cc_found=$1 cc_dir=$1/$cc_id cc_done=$1/.done/$cc_id; }
 
-# cc_find: finds the run where it was made, before anybody thinks of making it anew.
+# cc_find: finds the run where it was made, before anybody thinks of making it anew. Also where
+# nothing can be written any more: the disk became read-only, and the run may have been before.
 cc_find() {
   if [ -n "$cc_base" ]; then
     cc_at "$cc_base"
-    cc_usable "$cc_base"
+    cc_ours "$cc_base"
     return
   fi
   for cc_try in "$cc_home_base" "$cc_spare_base"; do
-    [ -n "$cc_try" ] && cc_usable "$cc_try" || continue
+    [ -n "$cc_try" ] && cc_ours "$cc_try" || continue
     cc_at "$cc_try"
     if [ -e "$cc_done" ] || [ -d "$cc_dir" ]; then return 0; fi
   done
@@ -197,8 +202,10 @@ cc_members() {
     cc_alone
     return
   fi
-  cc_list=' ' cc_tree= cc_sid=
-  read -r cc_sid cc_rest <"$cc_dir/pid"
+  cc_list=' ' cc_tree= cc_sid= cc_sid_start=
+  read -r cc_sid cc_sid_start <"$cc_dir/pid"
+  # Somebody else has that id now, which can't be before the whole session is gone.
+  cc_stat "${cc_sid:-none}" && [ "$cc_start" != "$cc_sid_start" ] && cc_sid=
   for cc_file in $(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" /proc/[0-9]*/environ); do
     cc_file=${cc_file#/proc/}
     cc_list="$cc_list${cc_file%/environ} "
@@ -256,6 +263,7 @@ cc_stop() {
     cc_round=$((cc_round + 1))
   done
   cc_members && set -- $cc_list && cc_left=$# && cc_name_them
+  return 0
 }
 
 cc_name_them() {
@@ -360,6 +368,7 @@ cc_watchdog() {
   cc_why=timeout cc_hole_o=0 cc_hole_e=0
   trap '[ $! = "${cc_tee_e%:*}" ] || kill -KILL $!; exit 0' TERM
   trap 'cc_why=cancel' USR1
+  cc_stat self && echo "$cc_of $cc_start" >"$cc_dir/wd"
   if [ -e "$cc_dir/cancel" ]; then
     cc_why=cancel
   else
@@ -462,7 +471,9 @@ cc_supervisor() {
   exec 3<&- 4>&- </dev/null 2>/dev/null
   trap '' HUP PIPE USR1
   cc_stat self
-  if ! cc_exclusive "$cc_dir/sup" "$cc_of $cc_start $cc_boot"; then
+  cc_exclusive "$cc_dir/sup" "$cc_of $cc_start $cc_boot"
+  cc_code=$?
+  if [ $cc_code = 1 ]; then
     if [ -e "$cc_dir/sup" ]; then echo 0; else echo x; fi
     exit 0
   fi
@@ -471,13 +482,16 @@ cc_supervisor() {
     echo 0
     exit 0
   fi
-  printf '%-63s\n' 'none' >"$cc_dir/result"
+  if ! { [ $cc_code = 0 ] && printf '%-63s\n' 'none' >"$cc_dir/result"; }; then
+    rm -rf "$cc_dir"
+    echo x
+    exit 0
+  fi
   echo 1
   exec >/dev/null
   cc_tee_up
   (cc_watchdog) 5>&- 6>&- &
   cc_watch=$!
-  cc_stat $cc_watch && echo "$cc_watch $cc_start" >"$cc_dir/wd"
   (cc_script) >&5 2>&6 5>&- 6>&-
   cc_exit=$?
   cc_missed=0
@@ -495,20 +509,24 @@ cc_supervisor() {
   exit 0
 }
 
-# cc_tee_up: each waits in opening its pipe until the other side has opened it too. What a tee
-# says is not to be counted as output: it may not write there.
+# cc_tee_up: each pipe is opened for both first, and handed over open: then nobody waits here for
+# a tee that was killed at once. What a tee says is not output: it may not write there.
 cc_tee_up() {
-  tee /dev/null <"$cc_dir/po" >>"$cc_dir/o" 2</dev/null &
+  exec 7<>"$cc_dir/po" 8<"$cc_dir/po" 5>"$cc_dir/po" 7>&-
+  tee /dev/null <&8 8<&- 5>&- >>"$cc_dir/o" 2</dev/null &
   cc_tee_o=$!
-  tee /dev/null <"$cc_dir/pe" >>"$cc_dir/e" 2</dev/null &
+  exec 7<>"$cc_dir/pe" 8<"$cc_dir/pe" 6>"$cc_dir/pe" 7>&-
+  tee /dev/null <&8 8<&- 5>&- 6>&- >>"$cc_dir/e" 2</dev/null &
   cc_tee_e=$!
-  exec 5>"$cc_dir/po" 6>"$cc_dir/pe"
+  exec 8<&-
   cc_stat $cc_tee_o && cc_tee_o=$cc_tee_o:$cc_start
   cc_stat $cc_tee_e && cc_tee_e=$cc_tee_e:$cc_start
 }
 
 # cc_ended_by_others: the watchdog ended the script, or whoever cancels in its place.
 cc_ended_by_others() {
+  # It may sleep on: whoever ended it did not know of it, as its file is empty on a full disk.
+  kill -USR1 $cc_watch
   wait $cc_watch
   cc_code=$?
   cc_left=0 cc_names=
@@ -542,9 +560,11 @@ cc_no_place() {
   fi
 }
 
-# cc_no_room: what the run needs could not be written. Nobody has claimed it: it goes again.
+# cc_no_room: what the run needs could not be written. It goes again, unless somebody else who
+# starts it just now has claimed it; and not even then between a look and the removal.
 cc_no_room() {
-  [ -e "$cc_dir/sup" ] || rm -rf "$cc_dir"
+  cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"
+  [ $? = 1 ] && [ -e "$cc_dir/sup" ] || rm -rf "$cc_dir"
   cc_refuse DiskFull
 }
 
@@ -606,6 +626,11 @@ cc_start_run() {
       return
     fi
   fi
+  if [ "$cc_asked" -gt 0 ]; then
+    cc_clock
+    # Who started it before the power went may have left no trace: nobody can know.
+    [ $((cc_now / 100)) -gt "$cc_asked" ] || cc_refuse Restarted || return
+  fi
   cc_prepare || return
   cc_parent_of_it=1
   cc_supervisor | cc_answer
@@ -617,7 +642,7 @@ cc_answer() {
   case $cc_fresh in
     1) cc_about 1 ;;
     0) cc_parent_of_it='' && cc_about 0 ;;
-    *) cc_refuse DiskFull ;;
+    *) cc_no_room ;;
   esac
   cc_converse <&3
   kill -KILL $$
@@ -810,12 +835,15 @@ cc_cancel() {
   if cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"; then
     true >>"$cc_dir/o"
     true >>"$cc_dir/e"
-    cc_claim_end cancel && cc_finish cancel - 0 0
+    # It never starts. Or it did, and its directory was removed: the cookie tells.
+    cc_claim_end cancel && cc_stop && cc_finish cancel - "$cc_left" 0 "$cc_names"
   fi
   cc_over || true >"$cc_dir/cancel"
   cc_wait=0
   while ! cc_over && cc_alive && { [ $cc_wait -lt 20 ] || cc_guarded; }; do
     [ -e "$cc_dir/end" ] || { cc_guarded && kill -USR1 "$cc_watch"; }
+    # Somebody may have stopped them as well.
+    [ $cc_wait = 20 ] && kill -CONT "$cc_sup" "$cc_watch"
     cc_pause 0.05
     cc_wait=$((cc_wait + 1))
   done

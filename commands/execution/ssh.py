@@ -107,6 +107,10 @@ _REFUSALS = {
 }
 
 
+_RESTARTED = (
+    "The instance was restarted just after it was asked to run the script and before it answered, "
+    "and knows nothing of it. Look there for its effects before running it again."
+)
 _CLOSED_DOORS = {
     remote.NO_ACCOUNT: (
         ErrorCode.ACCOUNT_NOT_EXISTS,
@@ -663,6 +667,8 @@ def _unknown_answer() -> ConnectionLost:
 
 
 def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
+    if frame.rest[:1] == ("Restarted",):
+        return RunLost(_RESTARTED)
     if not frame.rest or frame.rest[0] not in _REFUSALS:
         return _unknown_answer()
     code, text = _REFUSALS[frame.rest[0]]

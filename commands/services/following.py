@@ -157,9 +157,10 @@ class Follower:
         Raises ConnectFailed and StartRefused only where it is certain that nothing was started,
         after a few tries where the reason may pass; where it may have begun, being unreachable
         is no proof, and it is asked again. Starting is idempotent on the instance, so asking
-        again can't run it twice.
+        again can't run it twice; and RunLost where it was restarted meanwhile and can't tell.
         """
         may_have_begun = claimed.may_have_begun
+        asked_at = claimed.asked_at or timezone.now()
         attempt = tried = 0
         while not self._stopping.is_set():
             if attempt or tried:  # time has passed: does anybody still want it started?
@@ -167,7 +168,10 @@ class Follower:
             try:
                 if claimed.stop_asked or self._recorder.stop_asked(claimed.run_id):
                     self._executor.cancel(claimed.endpoint, claimed.handle)
-                started = self._executor.start(claimed.endpoint, claimed.spec)
+                spec = claimed.spec
+                if may_have_begun:
+                    spec = replace(spec, asked_s=_seconds_since(asked_at))
+                started = self._executor.start(claimed.endpoint, spec)
             except (ConnectFailed, ConnectionLost, StartRefused) as error:
                 may_have_begun |= isinstance(error, ConnectionLost)
                 if not may_have_begun and self._start_again(claimed, error, tried):
@@ -289,6 +293,11 @@ class Follower:
         pause = ATTACH_AGAIN_S[min(attempt, len(ATTACH_AGAIN_S) - 1)]
         self._stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
         return attempt + 1
+
+
+def _seconds_since(moment: datetime) -> int:
+    """How long ago, rounded up; at least one, also where the clock was put back."""
+    return max(0, int((timezone.now() - moment).total_seconds())) + 1
 
 
 def _denies(error: ExecutionError) -> bool:

@@ -72,6 +72,8 @@ class Claimed:
     deadline: datetime
     may_have_begun: bool
     """Whether an earlier worker may have started it: then "unreachable" is not "never ran"."""
+    asked_at: datetime | None = None
+    """Since when that may be."""
     stop_asked: bool = False
     """Whether somebody wants it stopped: then it must not start any more."""
     decides_on_others: bool = False
@@ -333,10 +335,18 @@ def _claimed(run: Run, instance: Instance, credentials: Credentials, now: dateti
         offsets=Offsets(run.stdout_size, run.stderr_size),
         deadline=by_timeout if fresh else run.deadline or by_timeout,
         may_have_begun=not fresh,
+        asked_at=None if fresh else _asked_at(run),
         stop_asked=run.status == RunStatus.STOPPING,
         decides_on_others=run.invocation.rate.limited,
         secrets=script.secrets(),
     )
+
+
+def _asked_at(run: Run) -> datetime | None:
+    """When the first worker took it: until it is known to run, its deadline tells."""
+    if run.deadline is None:
+        return None
+    return run.deadline - timedelta(seconds=run.invocation.timeout)
 
 
 def _spec(run: Run, script: Script) -> RunSpec:

@@ -14,7 +14,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from commands.errors import ConnectFailed, ConnectionLost, StartRefused
+from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
 from commands.execution.executor import Handle
 from commands.execution.fake import FakeExecutor
 from commands.models import Instance, OutputChunk, Run
@@ -161,6 +161,37 @@ def carried(create, executor):
     finally:
         made.stop()
         connection.close()
+
+
+class Silent(FakeExecutor):
+    """Gives no answer at first; then it was restarted meanwhile and knows nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def start(self, endpoint, spec):
+        self.asked.append(spec.asked_s)
+        if len(self.asked) < 3:
+            raise ConnectionLost("No answer.")
+        raise RunLost("Restarted.")
+
+
+def test_where_it_may_have_begun_the_instance_is_told_since_when(create):
+    executor = Silent()
+    run = carried(create, executor)
+    assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
+    assert executor.asked[0] == 0
+    assert 0 < executor.asked[1] <= executor.asked[2]
+
+
+def test_another_worker_knows_since_when_it_may_have_begun(create):
+    now = timezone.now()
+    [run] = create("say a").runs.all()[:1]
+    [first] = runs.claim(run_ids=[run.pk], owner="a", now=now)
+    later = now + 2 * runs.LEASE
+    [second] = runs.claim(run_ids=[run.pk], owner="b", now=later)
+    assert (first.asked_at, second.asked_at) == (None, now)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""What happens to a run when its instance is treated badly: files gone, processes killed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from commands.errors import RunLost, StartRefused
+from commands.execution.executor import Ending, Handle
+from commands.execution.ssh import SshExecutor
+from commands.rules.status import ErrorCode
+from tests.execution.conftest import assert_clean, processes_of
+from tests.execution.contract import Rig
+from tests.execution.test_capture import full_instance, small_disk
+from tests.sshd import Sshd
+
+
+@pytest.fixture(scope="module")
+def sshd(sshd_of_each_shell: Sshd) -> Sshd:
+    """Everything here must hold in each shell."""
+    return sshd_of_each_shell
+
+
+def eventually(holds: Callable[[], object], seconds: float = 20.0) -> bool:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def process(file: Path) -> psutil.Process:
+    """The process whose id stands first in a file of a run."""
+    assert eventually(lambda: file.exists() and file.read_text())
+    return psutil.Process(int(file.read_text().split()[0]))
+
+
+@contextlib.contextmanager
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads its own session and belongs to no run."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as found:
+        try:
+            yield found
+        finally:
+            found.kill()
+
+
+def test_who_got_the_id_of_the_script_is_left_alone(rig: Rig, sshd: Sshd) -> None:
+    """The container was started again, say, and process ids with it."""
+    handle = rig.start(rig.spec("sleep 60", spool=1 << 20))
+    directory = sshd.base / handle.run_id
+    script = process(directory / "pid")
+    with stranger() as other:
+        for name in ("wd", "sup"):
+            process(directory / name).kill()
+        script.kill()
+        (directory / "pid").write_text(f"{other.pid} 1\n")
+        with pytest.raises(RunLost):
+            rig.follow_to_the_end(handle)
+        assert other.poll() is None
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_base_that_became_read_only_still_tells_what_ran(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    with Sshd.started(tmp_path) as [server], small_disk(server.home, "1m"):
+        executor = SshExecutor()
+        rig = Rig(executor, server.endpoint)
+        spec = rig.spec(f"echo x >>{ran}")
+        rig.follow(rig.start(spec))
+        remount(server.home, "ro")
+        try:
+            started = executor.start(rig.endpoint, spec)
+            assert (started.fresh, started.base) == (False, str(server.base))
+            finished, _ = rig.follow(Handle(spec.run_id, started.base))
+        finally:
+            remount(server.home, "rw")
+        executor.acknowledge(rig.endpoint, Handle(spec.run_id, started.base))
+        executor.close()
+        assert (finished.ending, finished.exit_code) == (Ending.EXIT, 0)
+        assert ran.read_text() == "x\n"
+        assert_clean(server.home)
+
+
+def remount(path: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(path)], check=True)
+
+
+def test_a_stop_ends_what_removed_its_own_directory(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    """Nothing tells any more that it began, and yet "0 left" has to be true."""
+    script = f"rm -rf {sshd.base}; echo $$ >{tmp_path}/pid; exec sleep 60"
+    handle = rig.start(rig.spec(script, timeout=600, spool=1 << 20))
+    sleeper = process(tmp_path / "pid")
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
+    assert eventually(lambda: not {"tee", "sleep"} & names(sshd.home))
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def names(home: Path) -> set[str]:
+    found = set()
+    for each in processes_of(home):
+        with contextlib.suppress(psutil.Error):
+            found.add(each.name())
+    return found
+
+
+def test_a_stop_where_the_watchdog_is_stopped_itself(rig: Rig, sshd: Sshd) -> None:
+    handle = rig.start(rig.spec("sleep 60", spool=1 << 20))
+    process(sshd.base / handle.run_id / "wd").suspend()
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    assert rig.follow(handle)[0].ending is Ending.CANCEL
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_stop_where_nobody_knows_the_watchdog(rig: Rig, sshd: Sshd) -> None:
+    """On a full disk its file is empty. Nobody may stay behind until the timeout."""
+    handle = rig.start(rig.spec("sleep 60", timeout=600, spool=1 << 20))
+    process(sshd.base / handle.run_id / "pid")
+    (sshd.base / handle.run_id / "wd").write_text("")
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    assert rig.follow(handle)[0].ending is Ending.CANCEL
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_killed_watchdog(rig: Rig, sshd: Sshd) -> None:
+    handle = rig.start(rig.spec("sleep 1; echo end", spool=1 << 20))
+    process(sshd.base / handle.run_id / "wd").kill()
+    finished, heard = rig.follow(handle)
+    assert (finished.exit_code, heard.stdout) == (0, b"end\n")
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+@pytest.mark.parametrize("who", ["sup", "tee", "tail"])
+def test_whoever_is_killed_nothing_stays(rig: Rig, sshd: Sshd, who: str) -> None:
+    handle = rig.start(rig.spec("while :; do echo x; sleep 0.05; done", timeout=4, grace=1))
+    process(sshd.base / handle.run_id / "wd")
+    if who == "sup":
+        process(sshd.base / handle.run_id / "sup").kill()
+    else:
+        for each in processes_of(sshd.home):
+            if each.name() == who:
+                each.kill()
+    with contextlib.suppress(RunLost):
+        rig.follow_to_the_end(handle)
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_cookie_alone_is_enough(rig: Rig, tmp_path: Path) -> None:
+    script = f"(setsid sleep 60 >/dev/null 2>&1 & echo $! >{tmp_path}/pid); sleep 60"
+    handle = rig.start(rig.spec(script))
+    sleeper = process(tmp_path / "pid")
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_stops_in_the_midst_of_starts(rig: Rig) -> None:
+    """Whatever comes first on the instance, it is ended, or never starts."""
+    with contextlib.closing(SshExecutor()) as other:
+        other.probe(rig.endpoint)
+        for number in range(6):
+            spec = rig.spec("sleep 60", timeout=600)
+            stop = functools.partial(other.cancel, rig.endpoint, Handle(spec.run_id, ""))
+            timer = threading.Timer(number * 0.008, stop)
+            timer.start()
+            handle = Handle(spec.run_id, rig.executor.start(rig.endpoint, spec).base)
+            finished, _ = rig.follow(handle)
+            timer.join()
+            assert (finished.ending, finished.left) == (Ending.CANCEL, 0)
+            rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Path) -> None:
+    """Somebody asked before, got no answer, and the machine has been up for less than that."""
+    ran, ages = tmp_path / "ran", 10**8
+    spec = rig.spec(f"echo x >>{ran}", asked_s=ages)
+    with pytest.raises(RunLost) as caught:
+        rig.executor.start(rig.endpoint, spec)
+    assert caught.value.code == ErrorCode.OUTCOME_UNKNOWN
+    assert not ran.exists()
+    rig.run(dataclasses.replace(spec, asked_s=1))
+    handle = rig.start(rig.spec(f"echo x >>{ran}"))
+    rig.follow(handle)
+    known = dataclasses.replace(spec, run_id=handle.run_id)
+    assert not rig.executor.start(rig.endpoint, known).fresh
+    rig.executor.acknowledge(rig.endpoint, handle)
+    assert ran.read_text() == "x\nx\n"
+
+
+def test_a_disk_with_room_for_some_of_it(tmp_path: Path) -> None:
+    """It starts and ends as it should, or is refused: never anything in between."""
+    page, told = os.sysconf("SC_PAGE_SIZE"), []
+    with full_instance(tmp_path, "64k") as (rig, server):
+        filler = server.home / "filler"
+        for pages in range(8):
+            filler.write_bytes(b"")
+            with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+                while file.write(b"x" * page):
+                    pass
+            os.truncate(filler, max(0, filler.stat().st_size - pages * page))
+            try:
+                finished, _ = rig.run(rig.spec("exit 3"))
+                told.append((finished.ending, finished.exit_code))
+            except StartRefused as error:
+                told.append((error.code, None))
+        assert set(told) == {(ErrorCode.DISK_FULL, None), (Ending.EXIT, 3)}, told
