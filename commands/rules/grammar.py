@@ -102,7 +102,7 @@ def scan(content: str) -> Scan:
                 builtins[known] = None
             else:
                 problems.append(_unknown_builtin(match[0], builtin[1], line, column))
-        elif wrong := _wrong_name(name, line):
+        elif wrong := _wrong_name(name, line, column):
             problems.append(Problem(*wrong, line, column))
         else:
             key = name.lower()
@@ -120,7 +120,7 @@ def builtin_of(name: str) -> Builtin | None:
 
 def is_parameter(name: str) -> bool:
     """Whether ``name``, without white space around it, is that of a custom parameter."""
-    return _BUILTIN.fullmatch(name) is None and _wrong_name(name, 0) is None
+    return _BUILTIN.fullmatch(name) is None and _wrong_name(name, 0, 0) is None
 
 
 def check_value(value: str, name: str) -> str:
@@ -148,8 +148,8 @@ def line_of(content: str, offset: int) -> int:
     return content.count("\n", 0, offset) + 1
 
 
-def _wrong_name(name: str, line: int) -> tuple[str, str] | None:
-    shown = f"`{{{{{shortened(name)}}}}}` on line {line}"
+def _wrong_name(name: str, line: int, column: int) -> tuple[str, str] | None:
+    shown = f"`{{{{{shortened(name)}}}}}` on line {line}, column {column},"
     if not name:
         return (
             f"{shown} has no name. Write a name between the braces, or turn off Use parameters.",
@@ -185,7 +185,7 @@ def _unknown_builtin(placeholder: str, name: str, line: int, column: int) -> Pro
         advice = "belongs into a launcher, not into the command."
     else:
         advice = f"isn't known. Known are {', '.join(Builtin)}."
-    shown = f"`{{{{{shortened(placeholder[2:-2])}}}}}` on line {line}"
+    shown = f"`{{{{{shortened(placeholder[2:-2])}}}}}` on line {line}, column {column},"
     return Problem(f"{shown} {advice}", "CmdParam.InvalidParamName", line, column)
 
 

@@ -52,7 +52,7 @@ def test_a_bad_name_is_told_with_its_line_and_nothing_is_lost(visit):
     page.get_by_role("checkbox", name="demo-1", exact=True).check()
     page.press("[name=name]", "Enter")
     expect(page.get_by_role("alert")).to_contain_text(
-        "{{.Names}}` on line 2 isn't a parameter name"
+        "{{.Names}}` on line 2, column 21, isn't a parameter name"
     )
     assert "docker ps" in page.input_value("[name=content]")
     expect(page.get_by_role("switch", name="Use parameters")).to_be_checked()

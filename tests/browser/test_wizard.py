@@ -277,7 +277,7 @@ def test_parameters_that_are_wrong_are_said_by_name(visit, saved):
     page = visit()
     for content, sentence in [
         ("docker ps --format '{{.Names}}'", "isn't a parameter name. If the script needs it"),
-        ("echo {{my key}}", "`{{my key}}` on line 1 isn't a valid name."),
+        ("echo {{my key}}", "`{{my key}}` on line 1, column 6, isn't a valid name."),
         ("".join(f"{{{{p{n}}}}}" for n in range(21)), "can have 20 parameters. This one has 21."),
     ]:
         page.goto("/run/")

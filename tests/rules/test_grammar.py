@@ -68,33 +68,33 @@ def test_the_innermost_braces_count():
             "docker ps \\\n\n--format '{{.Names}}'",
             "CmdParam.InvalidParamName",
             (
-                "`{{.Names}}` on line 3 isn't a parameter name. "
+                "`{{.Names}}` on line 3, column 11, isn't a parameter name. "
                 "If the script needs it literally, turn off Use parameters."
             ),
         ),
         (
             "\n\n{{my key}}",
             "CmdParam.InvalidParamName",
-            "`{{my key}}` on line 3 isn't a valid name. Use letters, digits, - and _.",
+            "`{{my key}}` on line 3, column 1, isn't a valid name. Use letters, digits, - and _.",
         ),
         (
             "{{}}",
             "CmdParam.EmptyKey",
             (
-                "`{{}}` on line 1 has no name. "
+                "`{{}}` on line 1, column 1, has no name. "
                 "Write a name between the braces, or turn off Use parameters."
             ),
         ),
         (
             "{{" + "x" * 65 + "}}",
             "CmdParamName.ExceedLimit",
-            "`{{" + "x" * 39 + "…}}` on line 1 is longer than 64 characters.",
+            "`{{" + "x" * 39 + "…}}` on line 1, column 1, is longer than 64 characters.",
         ),
         (
             "{{ACS::Evil}}",
             "CmdParam.InvalidParamName",
             (
-                "`{{ACS::Evil}}` on line 1 isn't known. Known are RegionId, AccountId, "
+                "`{{ACS::Evil}}` on line 1, column 1, isn't known. Known are RegionId, AccountId, "
                 "InstanceId, InstanceName, InvokeId, CommandId."
             ),
         ),
@@ -102,8 +102,8 @@ def test_the_innermost_braces_count():
             '{{ACS::ScriptFileName|Ext(".py")}}',
             "CmdParam.InvalidParamName",
             (
-                '`{{ACS::ScriptFileName|Ext(".py")}}` on line 1 belongs into a launcher, '
-                "not into the command."
+                '`{{ACS::ScriptFileName|Ext(".py")}}` on line 1, column 1, belongs into a '
+                "launcher, not into the command."
             ),
         ),
         (
