@@ -135,6 +135,15 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs that a worker may take, or has taken."""
         return self.exclude(phase=Phase.HELD.value)
 
+    def locked(self) -> list[int]:
+        """Their ids, with their rows locked for the present transaction.
+
+        One after the other by id: an UPDATE of many locks them in any order, and two of those
+        can wait for each other in a circle.
+        """
+        rows = self.select_for_update(of=("self",), no_key=True).order_by("pk")
+        return list(rows.values_list("pk", flat=True))
+
 
 class Run(models.Model):
     """One invocation on one instance. Columns of the instance are copies: it may go away.

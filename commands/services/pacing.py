@@ -97,14 +97,14 @@ def _carry_out(invocation: Invocation, what: Step, now: datetime) -> None:
         Invocation.objects.filter(pk=invocation.pk).update(batch_end=what.batch_end)
     if not what.release:
         return
-    held = invocation.runs.order_by("pk").held()
-    chosen = list(held.values_list("pk", flat=True)[: what.release])
-    # Compare-and-set: somebody may stop them at this moment.
-    Run.objects.held().filter(pk__in=chosen).update(**runs.queued(now))
+    # Locked: somebody may stop them at this moment.
+    chosen = invocation.runs.held().locked()[: what.release]
+    Run.objects.filter(pk__in=chosen).update(**runs.queued(now))
     runs.ask_to_start(chosen)
 
 
 def _cancel(invocation: Invocation, now: datetime) -> None:
+    invocation.runs.unfinished().locked()
     at = standing(invocation)
     never_sent = Q(phase__in=[phase.value for phase in NOT_BEGUN], lease_owner="")
     invocation.runs.filter(never_sent, status=RunStatus.PENDING.value).update(

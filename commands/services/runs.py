@@ -111,12 +111,10 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
     """
     with transaction.atomic():
         free = Q(lease_owner="") | Q(lease_until__lt=now)
-        Run.objects.filter(free, pk__in=run_ids).unfinished().released().update(
-            lease_owner=owner, lease_until=now + LEASE
-        )
+        taken = Run.objects.filter(free, pk__in=run_ids).unfinished().released().locked()
+        Run.objects.filter(pk__in=taken).update(lease_owner=owner, lease_until=now + LEASE)
         mine = list(
-            Run.objects.filter(pk__in=run_ids, lease_owner=owner, lease_until=now + LEASE)
-            .unfinished()
+            Run.objects.filter(pk__in=taken)
             .select_related("instance__jump_host")
             # Most runs of a claim belong to one task: it is read once, not with each of them.
             .prefetch_related(Prefetch("invocation", _tasks()))
@@ -130,16 +128,17 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
 
 def renew(*, run_ids: Iterable[int], owner: str, now: datetime) -> set[int]:
     """Extend the lease of runs that ``owner`` still has; the ids of those."""
-    held = Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished()
-    held.update(lease_until=now + LEASE)
-    return set(held.values_list("pk", flat=True))
+    with transaction.atomic():
+        held = Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished().locked()
+        Run.objects.filter(pk__in=held).update(lease_until=now + LEASE)
+    return set(held)
 
 
 def release(*, run_ids: Iterable[int], owner: str, now: datetime) -> None:
     """Give leases back at once, so that another worker takes over without waiting."""
-    Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished().update(
-        lease_owner="", lease_until=now
-    )
+    with transaction.atomic():
+        held = Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished().locked()
+        Run.objects.filter(pk__in=held).update(lease_owner="", lease_until=now)
 
 
 def expire(*, now: datetime, limit: int = 500) -> int:

@@ -77,6 +77,7 @@ def stop(
         of_task = invocation.runs.all()
         if instance_uids is not None:
             of_task = of_task.filter(instance_uid__in=instance_uids)
+        of_task.unfinished().locked()
         asked = {"stop_asked_at": now, "stop_by": by}
         cancelled = _never_sent(of_task).update(
             **endings.never_started(by), **asked, phase=Phase.FINISHED.value, finished_at=now
@@ -120,7 +121,7 @@ def claim(*, busy: Collection[int], limit: int, now: datetime) -> list[Order]:
 def record(*, answers: Sequence[Answer], now: datetime) -> None:
     """Store which instances have confirmed; the others are asked again."""
     with transaction.atomic():
-        for answer in answers:
+        for answer in sorted(answers, key=lambda one: one.run_id):
             row = Run.objects.filter(pk=answer.run_id, status=RunStatus.STOPPING.value)
             if answer.confirmed:
                 row.update(stop_due=None, stop_confirmed_at=now, processes_left=answer.left)
