@@ -67,7 +67,7 @@ def claim(cast, instance):
         region=cast.region,
         command=CommandInput(name="n", type="RunShellScript", content="say a"),
         instance_uids=[instance.uid],
-        now=NOW,
+        now=timezone.now(),
     )
     run = task.runs.get()
     return run, lambda: runs.claim(run_ids=[run.pk], owner="w", now=timezone.now())
