@@ -17,9 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import missing
+
+PATIENCE_MS = 90_000
+"""How long a test waits for what should come at once, on a machine that is busy with others."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PASSWORD = "correct horse battery"
@@ -224,6 +229,7 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
     def open_page(*, signed_in: bool = True, username: str = "admin", **options: object) -> Page:
         context = browser.new_context(base_url=console.url, **options)
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(

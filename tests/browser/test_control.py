@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_journey import create
 
-ENDED = 30_000
+ENDED = 90_000
 
 
 STOP_ALL = """

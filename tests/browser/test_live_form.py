@@ -190,7 +190,7 @@ def test_rows_made_while_typing_are_what_is_sent(visit):
     page.fill("[name=workdir]", "/tmp")
     create(page)
     page.wait_for_url("**/tasks/t-*/")
-    expect(page).to_have_title(re.compile("^Succeeded:"), timeout=30_000)
+    expect(page).to_have_title(re.compile("^Succeeded:"))
     expect(page.locator("#log")).to_contain_text("hello hello ******")
 
 

@@ -58,7 +58,7 @@ def open_task(page: Page, state: str, tasks: dict[str, str]) -> None:
             tasks[state] = create(
                 page, "echo a; echo b >&2; exit 3", instances=["demo-3"], name="Looks failed"
             )
-            expect(page).to_have_title(re.compile("^Failed:"), timeout=30_000)
+            expect(page).to_have_title(re.compile("^Failed:"))
         page.goto(tasks[state])
         return
     if state in {"paused", "asked before stopping"}:

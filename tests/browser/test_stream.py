@@ -68,7 +68,7 @@ def test_a_connection_that_says_nothing_is_given_up_for_another(visit):
     expect(state).to_have_text("Live")
     assert len(asked) == 2
     assert "after=" in asked[1].url
-    expect(page.locator("#log .ln")).to_have_count(2, timeout=15_000)
+    expect(page.locator("#log .ln")).to_have_count(2)
     assert lines(page) == ["a", "b"]
 
 
@@ -95,7 +95,7 @@ def test_a_beat_counts_as_a_sign_of_life(visit):
     for beats in "123":
         page.clock.fast_forward(18_000)
         heard = re.compile(f"^[{beats}-9]$")
-        expect(page.locator("html")).to_have_attribute("data-beats", heard, timeout=16_000)
+        expect(page.locator("html")).to_have_attribute("data-beats", heard)
     page.clock.run_for(1_000)
     expect(page.locator("#link-state")).to_have_text("Live")
     assert len(asked) == 1
@@ -165,7 +165,7 @@ def test_a_server_that_is_down_is_tried_again(visit):
     page.route(EVENTS, down)
     page.goto(url)
     expect(page.locator("#link-state")).to_contain_text("Connection lost")
-    expect(page.locator("#link-state")).to_have_text("Live", timeout=15_000)
+    expect(page.locator("#link-state")).to_have_text("Live")
     assert methods == ["GET", "HEAD", "GET", "HEAD", "GET"]
     expect(page.locator("#gone-404")).not_to_be_visible()
 
@@ -249,7 +249,7 @@ def test_without_a_clipboard_there_is_no_button_to_copy(visit):
     assert page.evaluate("navigator.clipboard === undefined")
     expect(page.get_by_role("button", name="Copy task ID")).to_have_count(0)
     expect(page.locator("[data-copy]")).to_be_hidden()
-    expect(page).to_have_title(re.compile("^Succeeded:"), timeout=30_000)
+    expect(page).to_have_title(re.compile("^Succeeded:"))
 
 
 def test_scripts_are_small():

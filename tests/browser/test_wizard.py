@@ -94,7 +94,7 @@ def tick(page: Page, *names: str) -> None:
 
 
 def ends_as(page: Page, word: str) -> None:
-    expect(page).to_have_title(re.compile(f"^{word}:"), timeout=30_000)
+    expect(page).to_have_title(re.compile(f"^{word}:"))
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
@@ -161,7 +161,7 @@ def test_a_saved_command_runs_on_three_instances_in_five_clicks(visit, saved):
         click(page.get_by_role("checkbox", name=name, exact=True))
     click(page.get_by_role("button", name="Create task"))
     page.wait_for_url("**/tasks/t-*/")
-    expect(page.locator("#log .ln")).to_contain_text("from five clicks", timeout=30_000)
+    expect(page.locator("#log .ln")).to_contain_text("from five clicks")
     assert clicks <= 5
 
 
