@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as TooLate
 
 from tests.browser.test_journey import create
 
@@ -40,8 +42,18 @@ def create_paused(page: Page) -> str:
     page.get_by_label("Pause between batches").select_option("Until somebody continues")
     page.get_by_role("button", name="Create task").click()
     page.wait_for_url("**/tasks/t-*/")
-    page.wait_for_selector("#progress[data-paused]")
+    wait_until_paused(page)
     return page.url
+
+
+def wait_until_paused(page: Page) -> None:
+    """It takes a worker and a reconciler to get there, which a busy machine may hold up."""
+    for _ in range(8):
+        with contextlib.suppress(TooLate):
+            page.wait_for_selector("#progress[data-paused]", timeout=15_000)
+            return
+        page.reload()
+    raise AssertionError("the task did not pause")
 
 
 def status_of(page: Page) -> str:
