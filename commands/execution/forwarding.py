@@ -64,7 +64,7 @@ class Transport(paramiko.Transport):
 
     def _next_channel(self) -> int:
         # Called by `open_channel`, in its thread: nothing else tells the number of a failed one.
-        number: int = super()._next_channel()  # type: ignore[misc]
+        number: int = super()._next_channel()  # type: ignore[misc]  # not in stubs
         if getattr(self._opening, "forwards", False):
             self._opening.number = number
             self._refusals[number] = None
@@ -73,14 +73,14 @@ class Transport(paramiko.Transport):
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         self.saved_exception = Disconnected(message.get_int(), message.get_text())
         message.rewind()
-        super()._parse_disconnect(message)  # type: ignore[misc]
+        super()._parse_disconnect(message)  # type: ignore[misc]  # not in stubs
 
     def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
         number, reason = message.get_int(), message.get_int()
         if number in self._refusals:
             self._refusals[number] = Refused(reason, message.get_text())
         message.rewind()
-        super()._parse_channel_open_failure(message)  # type: ignore[misc]
+        super()._parse_channel_open_failure(message)  # type: ignore[misc]  # not in stubs
 
 
 class Tunnel:

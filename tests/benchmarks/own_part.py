@@ -34,7 +34,7 @@ class OwnPart:
         from commands.services.worker import Worker
 
         self.messages: list[list[int]] = []
-        queue._send = self._send  # type: ignore[assignment]
+        queue._send = self._send  # type: ignore[assignment]  # a stand-in
         self.admin = User.objects.create_superuser("admin", password="admin")
         self.team = teams.create_team(name="Team", admin=self.admin)
         self.region = Region.objects.get()

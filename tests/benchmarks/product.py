@@ -178,7 +178,7 @@ class Console:
         return location.strip("/").rpartition("/")[2]
 
     def _post(self, path: str, fields: object) -> tuple[int, str, str]:
-        body = urlencode(list(fields)).encode()  # type: ignore[call-overload]
+        body = urlencode(list(fields)).encode()  # type: ignore[call-overload]  # pairs or a dict
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._request("POST", path, body, kind)
 
