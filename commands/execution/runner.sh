@@ -206,7 +206,10 @@ cc_members() {
   read -r cc_sid cc_sid_start <"$cc_dir/pid"
   # Somebody else has that id now, which can't be before the whole session is gone.
   cc_stat "${cc_sid:-none}" && [ "$cc_start" != "$cc_sid_start" ] && cc_sid=
-  for cc_file in $(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" /proc/[0-9]*/environ); do
+  cc_named=$(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" /proc/[0-9]*/environ)
+  # It could not be started: not there, or too many names. Then to find nobody is no proof.
+  [ $? -lt 126 ] || cc_left=-
+  for cc_file in $cc_named; do
     cc_file=${cc_file#/proc/}
     cc_list="$cc_list${cc_file%/environ} "
   done

@@ -257,3 +257,16 @@ def test_a_home_that_is_read_only_leaves_the_spare_place(tmp_path: Path) -> None
         assert rig.follow(handle)[1].stdout == b"spare\n"
         rig.executor.acknowledge(rig.endpoint, handle)
         (Path(handle.base) / ".done" / spec.run_id).unlink()
+
+
+def test_who_cannot_look_proves_nothing(tmp_path: Path) -> None:
+    """With tens of thousands of processes their names fit into no argument list."""
+    program = remote._source("runner.sh") + (
+        f"grep() {{ return 126; }}\ncc_id=t-none cc_dir={tmp_path} cc_grace=0\n"
+        'cc_stop 2>/dev/null\necho "$cc_left"\n'
+    )
+    for shell in ("dash", "bash", "busybox sh"):
+        done = subprocess.run(
+            shell.split(), input=program.encode(), capture_output=True, check=False
+        )
+        assert done.stdout == b"-\n"
