@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.rules import differences as rules
 from commands.rules.differences import CONTEXT, Kind, Line, Part, differences
 
 LINES = st.lists(st.sampled_from(["", "a", "b c", "b d", "é"]), max_size=30)
@@ -53,9 +55,41 @@ def test_one_very_long_line_is_shown_whole():
     assert [line.parts for line in differences(old, new)] == [(Part(old),), (Part(new),)]
 
 
-@given(TEXTS, TEXTS)
-def test_the_lines_are_those_of_the_texts(old, new):
-    found = differences(old, new)
+def test_what_would_take_too_long_is_shown_as_changed():
+    """Every second word is the same, and could belong to any of so many places."""
+    words = [f"w{n}" for n in range(199)]
+    old = " ".join(words) + "\n"
+    new = " ".join([*words[:99], "other", *words[100:]]) + "\n"
+    [first, _] = differences(old, new)
+    assert len(first.parts) > 1
+    found = differences(old * 80, new * 80)
+    assert [line.kind for line in found] == [Kind.OLD] * 80 + [Kind.NEW] * 80
+    assert found[0].parts == first.parts
+    assert found[79].parts == (Part(old.rstrip("\n")),)
+
+
+def test_the_steps_are_for_all_of_a_comparison():
+    asked = []
+
+    class Counting(rules._Steps):
+        def take(self, number):
+            allowed = super().take(number)
+            asked.append(number if allowed else 0)
+            return allowed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_Steps", Counting)
+        line = "".join(f"{chr(97 + n % 26)} " for n in range(199))
+        differences(f"{line}\n" * 80, f"{line[::-1]}\n" * 80)
+        assert sum(asked) <= rules._STEPS
+        assert asked[-1] == 0
+
+
+@given(TEXTS, TEXTS, st.sampled_from([0, 5, 50, rules._STEPS]))
+def test_the_lines_are_those_of_the_texts(old, new, steps):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_STEPS", steps)
+        found = differences(old, new)
     assert (found == []) == (old == new)
     for text, side in ((old, "old"), (new, "new")):
         lines = text.split("\n")
