@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class CommandConsoleError(Exception):
@@ -35,9 +36,18 @@ class CommandConsoleError(Exception):
 
 
 class Denied(CommandConsoleError):
-    """The actor may not do this. Pages answer 404, so that nothing is given away."""
+    """The actor may not do this. Pages answer 404, so that nothing is given away.
+
+    ``permission`` is the one that was missing, and ``team`` where, as far as that is known: for
+    the audit trail.
+    """
 
     code = "Forbidden"
+
+    def __init__(self, message: str, *, permission: str = "", team: Any = None) -> None:
+        super().__init__(message)
+        self.permission = permission
+        self.team = team
 
 
 class Invalid(CommandConsoleError):
@@ -51,10 +61,14 @@ class Invalid(CommandConsoleError):
 
 
 class InvalidFields(Invalid):
-    """Several values break rules. ``errors`` maps a field to the sentences about it."""
+    """Several values break rules. ``errors`` maps a field to the sentences about it.
 
-    def __init__(self, errors: Mapping[str, list[str]]) -> None:
-        super().__init__(" ".join(text for texts in errors.values() for text in texts))
+    ``field`` and ``code`` are those of the first, where it is known.
+    """
+
+    def __init__(self, errors: Mapping[str, list[str]], *, field: str = "", code: str = "") -> None:
+        sentences = (text for texts in errors.values() for text in texts)
+        super().__init__(" ".join(sentences), field=field, code=code)
         self.errors = dict(errors)
 
 

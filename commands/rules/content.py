@@ -14,6 +14,8 @@ from typing import Final
 from commands.errors import Invalid
 from commands.rules import limits
 from commands.rules.text import REORDERING, UNSEEN
+from commands.words import gettext as _
+from commands.words import gettext_noop
 
 
 class CommandType(StrEnum):
@@ -55,7 +57,7 @@ TEMPLATES: Final[Mapping[CommandType, str]] = {
 """What a new command of each type begins with; alone it is no command yet."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_NOTHING = re.compile(r"\s*(#![^\n]*|@echo off)?\s*", re.IGNORECASE)
+_NOTHING = re.compile(r"(#![^\n]*|@echo off)?", re.IGNORECASE)
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 
@@ -72,7 +74,12 @@ def begun(content: str, kind: CommandType) -> str:
 
 def encoded_size(content: str) -> int:
     """Bytes that ``content`` has after UTF-8 and Base64 encoding."""
-    return (len(content.encode()) + 2) // 3 * 4
+    return base64_size(len(content.encode()))
+
+
+def base64_size(size: int) -> int:
+    """How many bytes ``size`` bytes have after Base64 encoding."""
+    return (size + 2) // 3 * 4
 
 
 def check_type(value: str) -> CommandType:
@@ -80,64 +87,55 @@ def check_type(value: str) -> CommandType:
     try:
         return CommandType(value)
     except ValueError:
-        raise Invalid("Choose a command type.", field="type", code="InvalidCmdType") from None
+        raise Invalid(_("Choose a command type."), field="type", code="InvalidCmdType") from None
 
 
 def check_content(content: str) -> str:
-    """The script as it is kept: line ends are LF, it is not empty and not too long."""
-    _refuse_undecodable(content, field="content", what="Command")
+    """The script as it is kept: line ends are LF, and it is not empty. Its size is a quota."""
+    _refuse_undecodable(content, field="content", what=gettext_noop("Command"))
     text = content.replace("\r\n", "\n").replace("\r", "\n")
-    if _NOTHING.fullmatch(text):
-        raise Invalid("Enter a command.", field="content", code="MissingParameter")
+    if _NOTHING.fullmatch(text.strip()):
+        raise Invalid(_("Enter a command."), field="content", code="MissingParameter")
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1
         raise Invalid(
-            f"Command has a NUL character on line {line}. Remove it.",
+            _("Command has a NUL character on line %(line)s. Remove it.") % {"line": line},
             field="content",
             code="CmdContent.IllegalCharacter",
         )
     if found := REORDERING.search(text):
         line = text[: found.start()].count("\n") + 1
         raise Invalid(
-            f"Command has an invisible character on line {line} (U+{ord(found[0]):04X}), which "
-            "makes it read differently from what runs. Remove it.",
+            _(
+                "Command has an invisible character on line %(line)s (U+%(code)s), which "
+                "makes it read differently from what runs. Remove it."
+            )
+            % {"line": line, "code": f"{ord(found[0]):04X}"},
             field="content",
             code="CmdContent.IllegalCharacter",
         )
-    check_size(text)
     return text
-
-
-def check_size(text: str, *, what: str = "Command") -> None:
-    """Raise Invalid if ``text`` is too long for a script, before or after it is filled."""
-    excess = encoded_size(text) - limits.CONTENT_BYTES
-    if excess > 0:
-        raise Invalid(
-            f"{what} is {excess:,} bytes too long after Base64. "
-            f"The limit is {limits.CONTENT_BYTES:,}.",
-            field="content",
-            code="CmdContent.ExceedLimit",
-        )
 
 
 def check_name(name: str) -> str:
     """The name without white space around it; not empty, one line, not too long."""
-    return _check_line(name, field="name", what="Command name", most=limits.NAME_CHARS)
+    return check_line(name, field="name", what=gettext_noop("Command name"), most=limits.NAME_CHARS)
 
 
 def check_description(description: str) -> str:
     """The description without white space around it; may be empty and have several lines."""
-    _refuse_undecodable(description, field="description", what="Description")
+    _refuse_undecodable(description, field="description", what=gettext_noop("Description"))
     text = description.replace("\r\n", "\n").strip()
     if _CONTROL.search(text) or REORDERING.search(text):
         raise Invalid(
-            "Description can't contain control characters or ones that change how it reads.",
+            _("Description can't contain control characters or ones that change how it reads."),
             field="description",
             code="InvalidParameterCharacter.description",
         )
     if len(text) > limits.DESCRIPTION_CHARS:
         raise Invalid(
-            f"Description must be {limits.DESCRIPTION_CHARS} characters or fewer.",
+            _("Description must be %(most)s characters or fewer.")
+            % {"most": limits.DESCRIPTION_CHARS},
             field="description",
             code="ExceedLimit",
         )
@@ -150,7 +148,9 @@ def check_termination(value: str) -> Termination:
         return Termination(value)
     except ValueError:
         raise Invalid(
-            "Choose what a stop ends.", field="termination", code="InvalidParameter.TerminationMode"
+            _("Choose what a stop ends."),
+            field="termination",
+            code="InvalidParameter.TerminationMode",
         ) from None
 
 
@@ -158,16 +158,16 @@ def check_run_as(user: str, command_type: CommandType) -> str:
     """The user that the script runs as; "" for the one the console signs in as."""
     if not user.strip():
         return ""
-    name = _check_line(user, field="run_as", what="User", most=limits.RUN_AS_CHARS)
+    name = check_line(user, field="run_as", what=gettext_noop("User"), most=limits.RUN_AS_CHARS)
     if RUNS_ON[command_type] is OsType.WINDOWS:
         raise Invalid(
-            "Bat and PowerShell run as the user that the console signs in as. Leave this empty.",
+            _("Bat and PowerShell run as the user that the console signs in as. Leave this empty."),
             field="run_as",
             code="InvalidParameter.Username",
         )
     if not _USER.fullmatch(name):
         raise Invalid(
-            "A user's name begins with a letter or _ and has letters, digits, and . _ - only.",
+            _("A user's name begins with a letter or _ and has letters, digits, and . _ - only."),
             field="run_as",
             code="InvalidParameter.Username",
         )
@@ -178,14 +178,18 @@ def check_workdir(workdir: str, command_type: CommandType) -> str:
     """The execution path, ``""`` for the default; absolute in the way of the type's system."""
     if not workdir.strip():
         return ""
-    path = _check_line(workdir, field="workdir", what="Execution path", most=limits.WORKDIR_CHARS)
+    path = check_line(
+        workdir, field="workdir", what=gettext_noop("Execution path"), most=limits.WORKDIR_CHARS
+    )
     if RUNS_ON[command_type] is OsType.LINUX and not path.startswith("/"):
         raise Invalid(
-            "Execution path must start with /.", field="workdir", code="InvalidParameter.WorkingDir"
+            _("Execution path must start with /."),
+            field="workdir",
+            code="InvalidParameter.WorkingDir",
         )
     if RUNS_ON[command_type] is OsType.WINDOWS and not re.match(r"[A-Za-z]:[\\/]", path):
         raise Invalid(
-            "Execution path must start with a drive letter, such as C:\\.",
+            _("Execution path must start with a drive letter, such as C:\\."),
             field="workdir",
             code="InvalidParameter.WorkingDir",
         )
@@ -200,12 +204,13 @@ def check_timeout(value: str | int) -> tuple[int, int]:
     text = str(value).strip() or str(limits.TIMEOUT_DEFAULT)
     if not _WHOLE_NUMBER.fullmatch(text):
         raise Invalid(
-            "Enter a whole number of seconds.", field="timeout", code="InvalidTimeout.Malformed"
+            _("Enter a whole number of seconds."), field="timeout", code="InvalidTimeout.Malformed"
         )
     asked = int(text)
     if asked > limits.TIMEOUT_MAX:
         raise Invalid(
-            f"Timeout can't be longer than {limits.TIMEOUT_MAX:,} seconds.",
+            _("Timeout can't be longer than %(most)s seconds.")
+            % {"most": f"{limits.TIMEOUT_MAX:,}"},
             field="timeout",
             code="InvalidTimeout.ExceedLimit",
         )
@@ -216,33 +221,40 @@ def check_client_token(token: str) -> str:
     """The client token: printable ASCII, at most 64 characters; ``""`` for none."""
     if len(token) > limits.CLIENT_TOKEN_CHARS or not (token.isascii() and token.isprintable()):
         raise Invalid(
-            f"A client token has at most {limits.CLIENT_TOKEN_CHARS} printable ASCII characters.",
+            _("A client token has at most %(most)s printable ASCII characters.")
+            % {"most": limits.CLIENT_TOKEN_CHARS},
             field="client_token",
             code="InvalidClientToken.Malformed",
         )
     return token
 
 
-def _check_line(value: str, *, field: str, what: str, most: int) -> str:
+def check_line(value: str, *, field: str, what: str, most: int) -> str:
+    """One line of text without white space around it; not empty, not too long."""
     _refuse_undecodable(value, field=field, what=what)
     text = value.strip()
     if not text:
-        raise Invalid(f"Enter a {what.lower()}.", field=field, code="MissingParameter")
+        raise Invalid(
+            _("Enter a %(what)s.") % {"what": _(what).lower()}, field=field, code="MissingParameter"
+        )
     if _CONTROL.search(text) or "\n" in text or "\t" in text:
         raise Invalid(
-            f"{what} can't contain line breaks or control characters.",
+            _("%(what)s can't contain line breaks or control characters.") % {"what": _(what)},
             field=field,
             code=f"InvalidParameterCharacter.{field}",
         )
     if UNSEEN.search(text):
         raise Invalid(
-            f"{what} has an invisible character that changes how it reads. Remove it.",
+            _("%(what)s has an invisible character that changes how it reads. Remove it.")
+            % {"what": _(what)},
             field=field,
             code=f"InvalidParameterCharacter.{field}",
         )
     if len(text) > most:
         raise Invalid(
-            f"{what} must be {most} characters or fewer.", field=field, code="ExceedLimit"
+            _("%(what)s must be %(most)s characters or fewer.") % {"what": _(what), "most": most},
+            field=field,
+            code="ExceedLimit",
         )
     return text
 
@@ -252,7 +264,7 @@ def _refuse_undecodable(value: str, *, field: str, what: str) -> None:
     # where bytes were not UTF-8: the script would not be the one that was written.
     if "\ufffd" in value or any("\ud800" <= char <= "\udfff" for char in value):
         raise Invalid(
-            f"{what} has a character that isn't valid text. Remove it.",
+            _("%(what)s has a character that isn't valid text. Remove it.") % {"what": _(what)},
             field=field,
             code=f"InvalidParameterCharacter.{field}",
         )

@@ -19,6 +19,7 @@ from typing import Final
 from commands.errors import Invalid
 from commands.rules import limits
 from commands.rules.problems import raise_all
+from commands.words import gettext as _
 
 PLACEHOLDER: Final = r"\{\{([^{}]*)\}\}"
 """A placeholder; group 1 is what stands between the braces. Valid in Python and JavaScript."""
@@ -127,7 +128,8 @@ def check_value(value: str, name: str) -> str:
     """``value``, which has no NUL and no lone surrogate; nothing could carry those."""
     if _UNUSABLE.search(value):
         raise Invalid(
-            f"The value of {name} has a character that isn't valid text. Remove it.",
+            _("The value of %(name)s has a character that isn't valid text. Remove it.")
+            % {"name": name},
             field=f"param-{name.lower()}",
             code="InvalidParameterCharset.Parameters",
         )
@@ -149,23 +151,31 @@ def line_of(content: str, offset: int) -> int:
 
 
 def _wrong_name(name: str, line: int, column: int) -> tuple[str, str] | None:
-    shown = f"`{{{{{shortened(name)}}}}}` on line {line}, column {column},"
+    at = {"name": shortened(name), "line": line, "column": column}
     if not name:
-        return (
-            f"{shown} has no name. Write a name between the braces, or turn off Use parameters.",
-            "CmdParam.EmptyKey",
+        text = _(
+            "`{{%(name)s}}` on line %(line)s, column %(column)s, has no name. Write a name between "
+            "the braces, or turn off Use parameters."
         )
+        return text % at, "CmdParam.EmptyKey"
     if not re.fullmatch(NAME, name):
-        advice = (
-            "isn't a valid name. Use letters, digits, - and _."
-            if name[0].isalnum() or name[0] in "_-"
-            else "isn't a parameter name. "
-            "If the script needs it literally, turn off Use parameters."
-        )
-        return f"{shown} {advice}", "CmdParam.InvalidParamName"
+        if name[0].isalnum() or name[0] in "_-":
+            text = _(
+                "`{{%(name)s}}` on line %(line)s, column %(column)s, isn't a valid name. Use "
+                "letters, digits, - and _."
+            )
+        else:
+            text = _(
+                "`{{%(name)s}}` on line %(line)s, column %(column)s, isn't a parameter name. If "
+                "the script needs it literally, turn off Use parameters."
+            )
+        return text % at, "CmdParam.InvalidParamName"
     if len(name) > limits.PARAMETER_NAME_BYTES:
-        most = limits.PARAMETER_NAME_BYTES
-        return f"{shown} is longer than {most} characters.", "CmdParamName.ExceedLimit"
+        text = _(
+            "`{{%(name)s}}` on line %(line)s, column %(column)s, is longer than %(most)s "
+            "characters."
+        )
+        return text % {**at, "most": limits.PARAMETER_NAME_BYTES}, "CmdParamName.ExceedLimit"
     return None
 
 
@@ -182,18 +192,25 @@ def shortened(name: str) -> str:
 
 def _unknown_builtin(placeholder: str, name: str, line: int, column: int) -> Problem:
     if re.match(r"ScriptFileName\b", name, re.IGNORECASE):
-        advice = "belongs into a launcher, not into the command."
+        text = _(
+            "`{{%(name)s}}` on line %(line)s, column %(column)s, belongs into a launcher, not into "
+            "the command."
+        )
     else:
-        advice = f"isn't known. Known are {', '.join(Builtin)}."
-    shown = f"`{{{{{shortened(placeholder[2:-2])}}}}}` on line {line}, column {column},"
-    return Problem(f"{shown} {advice}", "CmdParam.InvalidParamName", line, column)
+        text = _(
+            "`{{%(name)s}}` on line %(line)s, column %(column)s, isn't known. Known are %(known)s."
+        )
+    known = ", ".join(Builtin)
+    at = {"name": shortened(placeholder[2:-2]), "line": line, "column": column, "known": known}
+    return Problem(text % at, "CmdParam.InvalidParamName", line, column)
 
 
 def _too_many(parameters: Collection[Parameter]) -> Iterable[Problem]:
     if len(parameters) > limits.PARAMETERS:
         first_too_many = list(parameters)[limits.PARAMETERS]
         yield Problem(
-            f"A command can have {limits.PARAMETERS} parameters. This one has {len(parameters)}.",
+            _("A command can have %(most)s parameters. This one has %(number)s.")
+            % {"most": limits.PARAMETERS, "number": len(parameters)},
             "CmdParamCount.ExceedLimit",
             first_too_many.line,
             first_too_many.column,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from commands.errors import Invalid
 from commands.rules import limits
 from commands.rules.grammar import PLACEHOLDER
+from commands.words import gettext as _
 
 _SCRIPT = "\0"  # stands for the script's path in stored words; launchers hold no NUL themselves
 _SCRIPT_FILE_NAME = re.compile(
@@ -59,22 +60,23 @@ def parse(text: str) -> Launcher:
     words = _words(re.sub(PLACEHOLDER, stand_in, text))
     if len(extensions) > 1:
         raise _invalid(
-            "A launcher can name {{ACS::ScriptFileName}} only once.", "InvalidEnvironmentParameter"
+            _("A launcher can name {{ACS::ScriptFileName}} only once."),
+            "InvalidEnvironmentParameter",
         )
     return Launcher(_check_program(words), *extensions)
 
 
 def _check_text(text: str) -> None:
     if not text.strip():
-        raise _invalid("Enter a launcher.", "MissingParameter")
+        raise _invalid(_("Enter a launcher."), "MissingParameter")
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]", text):
         raise _invalid(
-            "Launcher can't contain line breaks or control characters.",
+            _("Launcher can't contain line breaks or control characters."),
             "InvalidParameterCharacter.Launcher",
         )
     if len(text.encode()) > limits.LAUNCHER_BYTES:
         raise _invalid(
-            f"Launcher must be {limits.LAUNCHER_BYTES:,} bytes or fewer.",
+            _("Launcher must be %(most)s bytes or fewer.") % {"most": f"{limits.LAUNCHER_BYTES:,}"},
             "InvalidLauncher.LengthLimitExceeded",
         )
 
@@ -83,15 +85,19 @@ def _extension(placeholder: re.Match[str]) -> str:
     found = _SCRIPT_FILE_NAME.fullmatch(placeholder[1])
     if not found:
         raise _invalid(
-            f"`{placeholder[0]}` isn't known in a launcher. "
-            'Use {{ACS::ScriptFileName}} or {{ACS::ScriptFileName|Ext(".py")}}.',
+            _(
+                "`%(placeholder)s` isn't known in a launcher. "
+                'Use {{ACS::ScriptFileName}} or {{ACS::ScriptFileName|Ext(".py")}}.'
+            )
+            % {"placeholder": placeholder[0]},
             "InvalidEnvironmentParameter",
         )
     name = (found["extension"] or "").lstrip(".")
     extension = f".{name}" if name else ""
     if len(extension) > limits.LAUNCHER_EXTENSION_CHARS:
         raise _invalid(
-            f"The extension must be {limits.LAUNCHER_EXTENSION_CHARS} characters or fewer.",
+            _("The extension must be %(most)s characters or fewer.")
+            % {"most": limits.LAUNCHER_EXTENSION_CHARS},
             "InvalidEnvironmentParameter",
         )
     return extension
@@ -102,7 +108,9 @@ def _words(text: str) -> tuple[str, ...]:
     for match in _WORD.finditer(text):
         plain = match["plain"]
         if plain is not None and plain[0] in "'\"":
-            raise _invalid("Launcher has a quote that isn't closed.", "InvalidParameter.Launcher")
+            raise _invalid(
+                _("Launcher has a quote that isn't closed."), "InvalidParameter.Launcher"
+            )
         words.append(next(part for part in match.groups() if part is not None))
     return tuple(words)
 
@@ -113,13 +121,16 @@ def _check_program(words: tuple[str, ...]) -> tuple[str, ...]:
         return (program[1:], *words[1:])
     if program.startswith("@"):
         raise _invalid(
-            f"There are no plug-ins here, so {program} can't be started. "
-            "Write @@ for a program whose name begins with @.",
+            _(
+                "There are no plug-ins here, so %(program)s can't be started. "
+                "Write @@ for a program whose name begins with @."
+            )
+            % {"program": program},
             "InvalidParameter.Launcher",
         )
     if not program or _SCRIPT in program:
         raise _invalid(
-            "A launcher begins with a program, not with the script.", "InvalidParameter.Launcher"
+            _("A launcher begins with a program, not with the script."), "InvalidParameter.Launcher"
         )
     return words
 

@@ -21,6 +21,7 @@ from commands.rules.grammar import (
 )
 from commands.rules.quoting import HOLE, Insertion, close, quote
 from commands.rules.redaction import HIDDEN
+from commands.words import gettext as _
 
 
 def fill(
@@ -100,7 +101,7 @@ def _replace(
 
     if HOLE in content:
         raise Invalid(
-            "Command has a NUL character. Remove it.",
+            _("Command has a NUL character. Remove it."),
             field="content",
             code="CmdContent.IllegalCharacter",
         )
@@ -112,7 +113,7 @@ def _builtin(builtin: Builtin, values: Mapping[Builtin, str] | None) -> str:
         return "x"
     if builtin not in values:
         raise Invalid(
-            f"`{{{{ACS::{builtin}}}}}` has no value here.",
+            _("`{{ACS::%(builtin)s}}` has no value here.") % {"builtin": builtin},
             field="content",
             code="InvalidSystemBuiltInParameter",
         )

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 from commands.errors import Invalid, QuotaExceeded
 from commands.rules import limits
+from commands.words import gettext as _
+from commands.words import gettext_noop, ngettext
 
 _DAY = timedelta(days=1)
 
@@ -23,6 +25,8 @@ class Quota(StrEnum):
     SAVED_COMMANDS = "saved_commands"
     TASKS_PER_DAY = "tasks_per_day"
     INSTANCES_PER_TASK = "instances_per_task"
+    RUNS_AT_A_TIME = "runs_at_a_time"
+    CONTENT_SIZE = "content_size"
 
 
 class Measure(StrEnum):
@@ -34,6 +38,8 @@ class Measure(StrEnum):
     """What was begun since the day began; only the next day gives room."""
     SIZE = "size"
     """The size of one request; nothing is used up."""
+    LARGEST = "largest"
+    """The size of each thing that is kept, so of the largest; nothing is used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ DEFINITIONS: Mapping[Quota, Definition] = {
     for definition in (
         Definition(
             key=Quota.SAVED_COMMANDS,
-            label="Saved commands",
+            label=gettext_noop("Saved commands"),
             measure=Measure.STOCK,
             default=limits.SAVED_COMMANDS,
             least=limits.SAVED_COMMANDS_MIN,
@@ -70,7 +76,7 @@ DEFINITIONS: Mapping[Quota, Definition] = {
         ),
         Definition(
             key=Quota.TASKS_PER_DAY,
-            label="Tasks per day",
+            label=gettext_noop("Tasks per day"),
             measure=Measure.FLOW,
             default=limits.TASKS_PER_DAY,
             least=1,
@@ -81,7 +87,7 @@ DEFINITIONS: Mapping[Quota, Definition] = {
         ),
         Definition(
             key=Quota.INSTANCES_PER_TASK,
-            label="Instances per task",
+            label=gettext_noop("Instances per task"),
             measure=Measure.SIZE,
             default=limits.INSTANCES_PER_TASK,
             least=1,
@@ -89,13 +95,33 @@ DEFINITIONS: Mapping[Quota, Definition] = {
             code="InstanceIds.ExceedLimit",
             field="instances",
         ),
+        Definition(
+            key=Quota.RUNS_AT_A_TIME,
+            label=gettext_noop("Runs at a time"),
+            measure=Measure.STOCK,
+            default=limits.RUNS_AT_A_TIME,
+            least=1,
+            most=100_000,
+            code="OperationConflict.ExceedQuota",
+            field="instances",
+        ),
+        Definition(
+            key=Quota.CONTENT_SIZE,
+            label=gettext_noop("Content size of a command"),
+            measure=Measure.LARGEST,
+            default=limits.CONTENT_BYTES,
+            least=limits.CONTENT_BYTES_MIN,
+            most=limits.CONTENT_BYTES_MAX,
+            code="CmdContent.ExceedLimit",
+            field="content",
+        ),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much of a quota is used; ``used`` is 0 where nothing is used up."""
+    """How much of a quota is used; ``used`` is the largest one where each has a size."""
 
     key: Quota
     label: str
@@ -106,8 +132,13 @@ class Usage:
 
     @property
     def metered(self) -> bool:
-        """Whether there is anything to count: the size of one request is not."""
+        """Whether there is anything to compare the limit with: of one request there is not."""
         return DEFINITIONS[self.key].measure is not Measure.SIZE
+
+    @property
+    def used_up(self) -> bool:
+        """Whether what is used leaves less room: sizes don't."""
+        return DEFINITIONS[self.key].measure in {Measure.STOCK, Measure.FLOW}
 
     @property
     def left(self) -> int:
@@ -126,13 +157,13 @@ class Usage:
 
     @property
     def near(self) -> bool:
-        """Whether 80 % or more is used: time to warn."""
-        return self.used * 5 >= self.limit * 4
+        """Whether 80 % or more is used up: time to warn."""
+        return self.used_up and self.used * 5 >= self.limit * 4
 
     @property
     def full(self) -> bool:
         """Whether there is no room left."""
-        return self.used >= self.limit
+        return self.used_up and self.used >= self.limit
 
 
 def check_limit(key: Quota, limit: int) -> int:
@@ -140,8 +171,12 @@ def check_limit(key: Quota, limit: int) -> int:
     definition = DEFINITIONS[key]
     if not definition.least <= limit <= definition.most:
         raise Invalid(
-            f"{definition.label}: the limit must be between {definition.least:,} and "
-            f"{definition.most:,}.",
+            _("%(label)s: the limit must be between %(least)s and %(most)s.")
+            % {
+                "label": _(definition.label),
+                "least": f"{definition.least:,}",
+                "most": f"{definition.most:,}",
+            },
             field="limit",
         )
     return limit
@@ -169,9 +204,23 @@ def end_of(day: date, zone: tzinfo) -> datetime:
 
 def exceeded(usage: Usage, *, asked: int = 1) -> QuotaExceeded:
     """The error for ``asked`` more where ``usage`` has less room: what to say and to whom."""
+    return _error(usage, _SENTENCES[usage.key](usage, asked))
+
+
+def too_large(usage: Usage, *, size: int, what: str) -> QuotaExceeded:
+    """The error for ``what`` of ``size`` bytes after Base64, where ``usage`` allows fewer."""
+    text = _("%(what)s has %(size)s bytes after Base64; the limit is %(limit)s.")
+    way = _("Shorten it, or request more.")
+    if size > DEFINITIONS[usage.key].most:
+        way = _("Shorten it.")
+    said = text % {"what": _(what), "size": f"{size:,}", "limit": f"{usage.limit:,}"}
+    return _error(usage, f"{said} {way}")
+
+
+def _error(usage: Usage, text: str) -> QuotaExceeded:
     definition = DEFINITIONS[usage.key]
     return QuotaExceeded(
-        _SENTENCES[usage.key](usage, asked),
+        text,
         key=usage.key.value,
         limit=usage.limit,
         used=usage.used,
@@ -182,37 +231,62 @@ def exceeded(usage: Usage, *, asked: int = 1) -> QuotaExceeded:
 
 def _no_saved_commands(usage: Usage, _asked: int) -> str:
     excess = usage.used - usage.limit + 1
-    return (
-        f"Your team has used {_all_of(usage.limit, 'saved command')}. Turn off Save command, "
-        f"delete {'one' if excess == 1 else f'{excess:,}'}, or request more."
+    used = ngettext(
+        "Your team has used its only saved command.",
+        "Your team has used all %(limit)s saved commands.",
+        usage.limit,
     )
+    ways = ngettext(
+        "Turn off Save command, delete one, or request more.",
+        "Turn off Save command, delete %(excess)s, or request more.",
+        excess,
+    )
+    return f"{used % {'limit': f'{usage.limit:,}'}} {ways % {'excess': f'{excess:,}'}}"
 
 
 def _no_tasks(usage: Usage, _asked: int) -> str:
-    reset = "" if usage.resets_at is None else f" Runs reset at {clock(usage.resets_at)}."
-    return f"Your team has used {_all_of(usage.limit, 'run')} today.{reset}"
+    text = ngettext(
+        "Your team has used its only run today.",
+        "Your team has used all %(limit)s runs today.",
+        usage.limit,
+    )
+    used = text % {"limit": f"{usage.limit:,}"}
+    if usage.resets_at is None:
+        return used
+    reset = _("Runs reset at %(clock)s.") % {"clock": clock(usage.resets_at)}
+    return f"{used} {reset}"
+
+
+def _too_many_runs(usage: Usage, asked: int) -> str:
+    text = _(
+        "Your team has %(used)s runs that have not ended, of %(limit)s at a time: %(asked)s more "
+        "are too many. Wait until some have ended, select fewer instances, or request more."
+    )
+    numbers = {"used": usage.used, "limit": usage.limit, "asked": asked}
+    return text % {name: f"{number:,}" for name, number in numbers.items()}
 
 
 def _too_many_instances(usage: Usage, asked: int) -> str:
-    allowed = "1 instance" if usage.limit == 1 else f"{usage.limit:,} instances or fewer"
-    return f"Select {allowed}. You have {asked:,}."
+    text = ngettext(
+        "Select %(limit)s instance. You have %(asked)s.",
+        "Select %(limit)s instances or fewer. You have %(asked)s.",
+        usage.limit,
+    )
+    return text % {"limit": f"{usage.limit:,}", "asked": f"{asked:,}"}
 
 
 _SENTENCES = {
     Quota.SAVED_COMMANDS: _no_saved_commands,
     Quota.TASKS_PER_DAY: _no_tasks,
     Quota.INSTANCES_PER_TASK: _too_many_instances,
+    Quota.RUNS_AT_A_TIME: _too_many_runs,
 }
 
 
-def _all_of(limit: int, noun: str) -> str:
-    return f"its only {noun}" if limit == 1 else f"all {limit:,} {noun}s"
-
-
-def clock(moment: datetime) -> str:
+def clock(moment: datetime, *, seconds: bool = False) -> str:
     """The wall clock of an aware moment with its distance from UTC, ``00:00 UTC+8``."""
     minutes = round((moment.utcoffset() or timedelta()) / timedelta(minutes=1))
     hours, rest = divmod(abs(minutes), 60)
     sign = "-" if minutes < 0 else "+"
     distance = f"{sign}{hours}{f':{rest:02}' if rest else ''}" if minutes else ""
-    return f"{moment:%H:%M} UTC{distance}"
+    return f"{moment:{'%H:%M:%S' if seconds else '%H:%M'}} UTC{distance}"

@@ -19,6 +19,7 @@ from typing import Final
 from commands.errors import Invalid
 from commands.rules.content import CommandType
 from commands.rules.grammar import PLACEHOLDER, WHITE_SPACE, check_value, line_of
+from commands.words import gettext as _
 
 HOLE: Final = "\0"
 """Where a quoted value goes while the rest of the script is read."""
@@ -58,8 +59,11 @@ def quote(value: str, command_type: CommandType, *, name: str = "the parameter")
         return _powershell_literal(value)
     if not re.fullmatch(_BAT_PLAIN, value):
         raise Invalid(
-            f"The value of {name} can't be quoted for Bat. Use letters, digits, spaces and "
-            r"_ - . , : \ / @ + = #, and no \ at the end.",
+            _(
+                "The value of %(name)s can't be quoted for Bat. Use letters, digits, spaces and "
+                "_ - . , : \\ / @ + = #, and no \\ at the end."
+            )
+            % {"name": name},
             field=f"param-{name.lower()}",
             code="InvalidParameter.Parameters",
         )
@@ -152,7 +156,8 @@ def close(
     first_line = open_script.partition("\n")[0]
     if literals and command_type is CommandType.SHELL and not _is_for_sh(first_line):
         raise Invalid(
-            f"Values can be quoted for sh and bash only. This script starts with {first_line}.",
+            _("Values can be quoted for sh and bash only. This script starts with %(first_line)s.")
+            % {"first_line": first_line},
             field="content",
             code="InvalidParameter.Parameters",
         )
@@ -191,8 +196,11 @@ def _refuse_place(content: str, proved: int, quoted: frozenset[str]) -> None:
     use = uses[proved]
     name, line = use[1].strip(WHITE_SPACE), line_of(content, use.start())
     raise Invalid(
-        f"`{{{{{name}}}}}` on line {line} is inserted quoted, and can't be proved safe there. "
-        "Take away the quotes around it, or assign it to a variable at the top of the script.",
+        _(
+            "`{{%(name)s}}` on line %(line)s is inserted quoted, and can't be proved safe there. "
+            "Take away the quotes around it, or assign it to a variable at the top of the script."
+        )
+        % {"name": name, "line": line},
         field="content",
         code="InvalidParameter.Parameters",
     )

@@ -17,11 +17,19 @@ from enum import StrEnum
 
 from commands.rules import limits
 from commands.rules.problems import Problems
+from commands.words import gettext as _
+from commands.words import gettext_noop, kept
 
 CONFIRM = "confirm"
 """What is typed in place of a pause where each next batch waits for a person."""
 
-_NAMES = {"concurrency": "The number at a time", "canary": "The first batch"}
+_NAMES = {
+    "concurrency": gettext_noop("The number at a time"),
+    "canary": gettext_noop("The first batch"),
+}
+_LIMIT_REACHED = kept(
+    "%(failed)s of %(total)s failed, the limit of this task. It was not started here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,7 @@ def _between_batches(rate: Rate, at: Standing, now: datetime) -> Step | None:
 
 def limit_sentence(failed: int, total: int) -> str:
     """Why a run was not started any more."""
-    return f"{failed:,} of {total:,} failed, the limit of this task. It was not started here."
+    return _LIMIT_REACHED % {"failed": f"{failed:,}", "total": f"{total:,}"}
 
 
 def check(given: RateInput, problems: Problems) -> Rate:
@@ -177,8 +185,10 @@ def check(given: RateInput, problems: Problems) -> Rate:
     if (pause_s or confirm) and not (given.concurrency.strip() or given.canary.strip()):
         problems.add(
             "batch_pause",
-            "There is nothing to pause between: say how many run at a time, or how large the "
-            "first batch is.",
+            _(
+                "There is nothing to pause between: say how many run at a time, or how large the "
+                "first batch is."
+            ),
         )
     return Rate(concurrency, _failures(given.max_failures, problems), pause_s, confirm, canary)
 
@@ -188,7 +198,11 @@ def _number(text: str, field: str, most: int, problems: Problems) -> int:
     if not typed:
         return 0
     if not re.fullmatch(r"[0-9]{1,9}", typed) or not 1 <= int(typed) <= most:
-        problems.add(field, f"{_NAMES[field]} must be a whole number from 1 to {most:,}, or empty.")
+        problems.add(
+            field,
+            _("%(what)s must be a whole number from 1 to %(most)s, or empty.")
+            % {"what": _(_NAMES[field]), "most": f"{most:,}"},
+        )
         return 0
     return int(typed)
 
@@ -199,9 +213,12 @@ def _pause(typed: str, problems: Problems) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", typed) or int(typed) > limits.BATCH_PAUSE_MAX:
         problems.add(
             "batch_pause",
-            "The pause between batches must be a whole number of seconds up to "
-            f"{limits.BATCH_PAUSE_MAX:,}, or {CONFIRM}: then each next batch waits until somebody "
-            "continues.",
+            _(
+                "The pause between batches must be a whole number of seconds up to "
+                "%(most)s, or %(word)s: then each next batch waits until somebody "
+                "continues."
+            )
+            % {"most": f"{limits.BATCH_PAUSE_MAX:,}", "word": CONFIRM},
         )
         return 0
     return int(typed)
@@ -216,9 +233,12 @@ def _failures(text: str, problems: Problems) -> str:
     if not found or not 1 <= int(found[1]) <= most:
         problems.add(
             "max_failures",
-            "The limit of failures must be a number of instances from 1 to "
-            f"{limits.CONCURRENCY_MAX:,}, such as 3, or a part of them from 1% to 100%, such as "
-            "10%.",
+            _(
+                "The limit of failures must be a number of instances from 1 to "
+                "%(most)s, such as 3, or a part of them from 1%% to 100%%, such as "
+                "10%%."
+            )
+            % {"most": f"{limits.CONCURRENCY_MAX:,}"},
         )
         return ""
     return f"{int(found[1])}{found[2]}"

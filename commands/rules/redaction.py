@@ -25,11 +25,11 @@ HIDDEN: Final = "••••••"
 def forms(value: str) -> frozenset[bytes]:
     """The byte strings as which output commonly shows ``value``; make ``Secrets`` of them.
 
-    These are its UTF-8 bytes, with and without white space around them; what stands between
-    the quotes of its JSON string, ASCII-only or not; its URL encodings; and what stands between
-    the quotes of its sh and PowerShell literals. Too short ones are left out.
+    These are its UTF-8 bytes, with and without white space, or quotes of a script, around them;
+    what stands between the quotes of its JSON string, ASCII-only or not; its URL encodings; and
+    what stands between the quotes of its sh and PowerShell literals. Too short ones are left out.
     """
-    spellings = {value, value.strip()}
+    spellings = {value, value.strip(), _unquoted(value.strip())}
     for text in tuple(spellings):
         spellings |= {
             json.dumps(text)[1:-1],
@@ -178,6 +178,12 @@ class _Needle:
                 return start
             start = data.find(first, start + 1)
         return len(data)
+
+
+def _unquoted(value: str) -> str:
+    """``value`` as a script prints it if its quotes were typed with it: without them."""
+    quoted = len(value) > 2 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value
 
 
 def _usable(secrets: Iterable[bytes]) -> set[bytes]:

@@ -14,6 +14,7 @@ from commands.rules.grammar import Parameter, check_value, readable, shortened
 from commands.rules.problems import raise_all
 from commands.rules.quoting import Insertion
 from commands.rules.text import REORDERING
+from commands.words import gettext as _
 
 SENSITIVE_NAME: Final = (
     r"token|secret|passw|passphrase|pwd|credential|(^|[_-])pass([_-]|$)|key(?!board|word)"
@@ -116,7 +117,8 @@ def _check_keys(known: Mapping[str, Parameter], given: Mapping[str, object]) -> 
 
     if len(given) > limits.PARAMETERS:
         raise refuse(
-            f"A command can have {limits.PARAMETERS} parameters. You gave {len(given)} values.",
+            _("A command can have %(most)s parameters. You gave %(number)s values.")
+            % {"most": limits.PARAMETERS, "number": len(given)},
             "ParameterCount.ExceedLimit",
         )
     values: dict[str, str] = {}
@@ -124,15 +126,25 @@ def _check_keys(known: Mapping[str, Parameter], given: Mapping[str, object]) -> 
         key, shown = name.lower(), readable(name)
         if not 0 < len(name) <= limits.PARAMETER_NAME_BYTES:
             raise refuse(
-                f"A parameter's name has 1 to {limits.PARAMETER_NAME_BYTES} characters.",
+                _("A parameter's name has 1 to %(most)s characters.")
+                % {"most": limits.PARAMETER_NAME_BYTES},
                 "ParameterKey.ExceedLimit",
             )
         if key in values:
-            raise refuse(f"There are two values for {shown}.", "ParameterKey.Duplicate")
+            raise refuse(
+                _("There are two values for %(shown)s.") % {"shown": shown},
+                "ParameterKey.Duplicate",
+            )
         if key not in known:
-            raise refuse(f"The command has no parameter {shown}.", "Parameter.NotMatched")
+            raise refuse(
+                _("The command has no parameter %(shown)s.") % {"shown": shown},
+                "Parameter.NotMatched",
+            )
         if not isinstance(value, str):
-            raise refuse(f"The value of {shown} must be text.", "ParameterType.NotSupported")
+            raise refuse(
+                _("The value of %(shown)s must be text.") % {"shown": shown},
+                "ParameterType.NotSupported",
+            )
         values[key] = value
     return values
 
@@ -142,29 +154,44 @@ def _check_against(rules: ParameterSchema, value: str, name: str) -> None:
     check_value(value, name)
     if REORDERING.search(value):
         raise Invalid(
-            f"The value of {name} has an invisible character that makes it read differently from "
-            "what runs. Remove it.",
+            _(
+                "The value of %(name)s has an invisible character that makes it read differently "
+                "from what runs. Remove it."
+            )
+            % {"name": name},
             code="InvalidParameterCharset.Parameters",
         )
     if not value:
         if rules.required:
-            raise Invalid(f"Enter a value for {name}.", code="Parameter.MissingValue")
+            raise Invalid(
+                _("Enter a value for %(name)s.") % {"name": name}, code="Parameter.MissingValue"
+            )
     elif rules.choices and value not in rules.choices:
-        raise Invalid(f"Choose a value for {name} from its list.", code=code)
+        raise Invalid(_("Choose a value for %(name)s from its list.") % {"name": name}, code=code)
     elif rules.pattern and len(value) > limits.PARAMETER_PATTERN_VALUE_CHARS:
         most = limits.PARAMETER_PATTERN_VALUE_CHARS
-        raise Invalid(f"The value of {name} must be {most} characters or fewer.", code=code)
+        raise Invalid(
+            _("The value of %(name)s must be %(most)s characters or fewer.")
+            % {"name": name, "most": most},
+            code=code,
+        )
     elif rules.pattern and not re.fullmatch(rules.pattern, value):
-        raise Invalid(f"The value of {name} must match {rules.pattern}.", code=code)
+        raise Invalid(
+            _("The value of %(name)s must match %(pattern)s.")
+            % {"name": name, "pattern": rules.pattern},
+            code=code,
+        )
 
 
 def _members(data: object) -> dict[str, Any]:
     if not isinstance(data, Mapping):
-        raise Invalid("A parameter is described by names and values.")
+        raise Invalid(_("A parameter is described by names and values."))
     members: dict[str, Any] = {}
     for name, value in data.items():
         if name not in _USUAL:
-            raise Invalid(f"A parameter has no property {shortened(str(name))}.")
+            raise Invalid(
+                _("A parameter has no property %(name)s.") % {"name": shortened(str(name))}
+            )
         members[name] = _member(name, value)
     return members
 
@@ -173,34 +200,43 @@ def _member(name: str, value: object) -> object:
     if name == "choices":
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise Invalid("The choices of a parameter must be a list of texts.")
+        raise Invalid(_("The choices of a parameter must be a list of texts."))
     if name == "insertion":
         if value in tuple(Insertion):
             return Insertion(str(value))
-        raise Invalid(f"A value is inserted {' or '.join(Insertion)}.")
+        raise Invalid(
+            _("A value is inserted in one of these ways: %(ways)s.")
+            % {"ways": ", ".join(Insertion)}
+        )
     if type(value) is not type(_USUAL[name]):
-        kind = "true or false" if isinstance(_USUAL[name], bool) else "text"
-        raise Invalid(f"The property {name} of a parameter must be {kind}.")
+        if isinstance(_USUAL[name], bool):
+            text = _("The property %(name)s of a parameter must be true or false.")
+        else:
+            text = _("The property %(name)s of a parameter must be text.")
+        raise Invalid(text % {"name": name})
     return value
 
 
 def _check_schema(schema: ParameterSchema) -> None:
     if len(schema.description) > limits.DESCRIPTION_CHARS:
-        raise Invalid(f"Description must be {limits.DESCRIPTION_CHARS} characters or fewer.")
+        raise Invalid(
+            _("Description must be %(most)s characters or fewer.")
+            % {"most": limits.DESCRIPTION_CHARS}
+        )
     for text in (schema.description, schema.default, schema.pattern, *schema.choices):
-        check_value(text, "a parameter's property")
+        check_value(text, _("a parameter's property"))
         if REORDERING.search(text):
-            raise Invalid("A property has an invisible character that changes how it reads.")
+            raise Invalid(_("A property has an invisible character that changes how it reads."))
     if len(schema.choices) > limits.PARAMETER_CHOICES:
-        raise Invalid(f"Give {limits.PARAMETER_CHOICES} choices or fewer.")
+        raise Invalid(_("Give %(most)s choices or fewer.") % {"most": limits.PARAMETER_CHOICES})
     if "" in schema.choices or len(set(schema.choices)) < len(schema.choices):
-        raise Invalid("Choices can't be empty, and each can be there only once.")
+        raise Invalid(_("Choices can't be empty, and each can be there only once."))
     if schema.pattern:
         _check_pattern(schema.pattern)
     if schema.default:
         if schema.secret:
-            raise Invalid("A hidden parameter can't have a default value.")
-        _check_against(schema, schema.default, "the default")
+            raise Invalid(_("A hidden parameter can't have a default value."))
+        _check_against(schema, schema.default, _("the default"))
 
 
 _PATTERN_PART = re.compile(
@@ -220,21 +256,24 @@ def _check_pattern(pattern: str) -> None:
     alternative allows, values being short; the bound keeps a check below a second.
     """
     if len(pattern) > limits.PARAMETER_PATTERN_CHARS:
-        raise Invalid(f"Pattern must be {limits.PARAMETER_PATTERN_CHARS} characters or fewer.")
+        raise Invalid(
+            _("Pattern must be %(most)s characters or fewer.")
+            % {"most": limits.PARAMETER_PATTERN_CHARS}
+        )
     try:
         re.compile(pattern)
     except (re.error, OverflowError):
-        raise Invalid("The pattern isn't a regular expression.") from None
+        raise Invalid(_("The pattern isn't a regular expression.")) from None
     ways = 1
     for part in _PATTERN_PART.finditer(pattern):
         if part["back"] or part["extension"] or part["repeated"]:
             raise Invalid(
-                "The pattern can't have repeated groups, back references or (?…) extensions."
+                _("The pattern can't have repeated groups, back references or (?…) extensions.")
             )
         ways *= _ways(part)
     if ways > limits.PARAMETER_PATTERN_WAYS:
         raise Invalid(
-            "The pattern could take too long to check. Use fewer repeats and alternatives."
+            _("The pattern could take too long to check. Use fewer repeats and alternatives.")
         )
 
 

@@ -39,8 +39,9 @@ _HEAD = """# States
 *Made from the code by `manage.py describe_states`; a test compares the two.*
 
 A run is one task on one instance. Its status is public and, once final, never changes again. The
-engine's own phases (`held`, `queued`, `connecting`, `following`, `detached`, `finished`) are
-another column and may change between releases. Codes and sentences: [error codes](error-codes.md).
+engine's own phases (`unapproved`, `held`, `queued`, `connecting`, `following`, `detached`,
+`finished`) are another column and may change between releases. Codes and sentences:
+[error codes](error-codes.md).
 """
 
 

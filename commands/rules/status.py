@@ -55,9 +55,11 @@ class LegacyStatus(StrEnum):
 class Phase(StrEnum):
     """Where the engine is with a run; finer than the public status, and internal.
 
-    A run that is ``HELD`` waits until its task lets it begin, and no worker takes it.
+    A run that is ``UNAPPROVED`` waits for another member's word, one that is ``HELD`` until its
+    task lets it begin; no worker takes either.
     """
 
+    UNAPPROVED = "unapproved"
     HELD = "held"
     QUEUED = "queued"
     CONNECTING = "connecting"
@@ -102,6 +104,10 @@ class ErrorCode(StrEnum):
     TASK_ALTERED = "TaskAltered"
     STOPPED_BEFORE_START = "StoppedBeforeStart"
     FAILURE_LIMIT_REACHED = "FailureLimitReached"
+    APPROVAL_DECLINED = "ApprovalDeclined"
+    APPROVAL_WITHDRAWN = "ApprovalWithdrawn"
+    APPROVAL_EXPIRED = "ApprovalExpired"
+    APPROVAL_OUTDATED = "ApprovalOutdated"
 
 
 _RUN = RunStatus
@@ -131,7 +137,7 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     _RUN.ABORTED: frozenset(),
 }
 
-NOT_BEGUN = frozenset({Phase.HELD, Phase.QUEUED})
+NOT_BEGUN = frozenset({Phase.UNAPPROVED, Phase.HELD, Phase.QUEUED})
 """Phases in which certainly nothing was sent to the instance."""
 
 FINAL = frozenset(status for status, ways_out in TRANSITIONS.items() if not ways_out)
@@ -235,6 +241,15 @@ CLOUD_ASSISTANT_CODES: Mapping[ErrorCode, str] = {
 }
 """Cloud Assistant's word for a cause that the console tells more exactly."""
 
+_NO_FAULTS = frozenset(
+    {
+        ErrorCode.STOPPED_BEFORE_START,
+        ErrorCode.FAILURE_LIMIT_REACHED,
+        ErrorCode.APPROVAL_DECLINED,
+        ErrorCode.APPROVAL_WITHDRAWN,
+        ErrorCode.APPROVAL_EXPIRED,
+    }
+)
 _OWN_WORDS = frozenset(
     {
         ErrorCode.EXIT_CODE_NONZERO,
@@ -258,7 +273,7 @@ def cloud_assistant_code(code: str) -> str:
     if not code:
         return ""
     known = ErrorCode(code)
-    if known in {ErrorCode.STOPPED_BEFORE_START, ErrorCode.FAILURE_LIMIT_REACHED}:
+    if known in _NO_FAULTS:
         return ""
     if known in _OWN_WORDS:
         return known.value
@@ -266,7 +281,7 @@ def cloud_assistant_code(code: str) -> str:
 
 
 MEANINGS: Mapping[RunStatus, str] = {
-    _RUN.PENDING: "It waits: for its turn, for a worker, or for the connection.",
+    _RUN.PENDING: "It waits: for approval, for its turn, for a worker, or for the connection.",
     _RUN.RUNNING: "The script runs on the instance.",
     _RUN.STOPPING: "Somebody asked to stop it, and the instance has not yet said that it ended.",
     _RUN.SUCCESS: "The script ended with exit code 0.",

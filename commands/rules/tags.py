@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from commands.errors import Invalid
 from commands.rules import limits
 from commands.rules.text import UNSEEN
+from commands.words import gettext as _
 
 _RESERVED = ("acs:", "aliyun")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -25,11 +26,15 @@ def check_tags(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     for number, (raw_key, raw_value) in enumerate(pairs, start=1):
         key, value = raw_key.strip(), raw_value.strip()
         if number > limits.TAGS:
-            raise _invalid(f"Use {limits.TAGS} tags or fewer.", "NumberExceed.Tags")
+            raise _invalid(
+                _("Use %(most)s tags or fewer.") % {"most": limits.TAGS}, "NumberExceed.Tags"
+            )
         _check_key(key, number)
         _check_value(key, value)
         if key in tags:
-            raise _invalid(f"The tag {key} is there twice. Remove one.", "Duplicate.TagKey")
+            raise _invalid(
+                _("The tag %(key)s is there twice. Remove one.") % {"key": key}, "Duplicate.TagKey"
+            )
         tags[key] = value
     return tags
 
@@ -37,29 +42,44 @@ def check_tags(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 def _check_key(key: str, number: int) -> None:
     code = "InvalidTagKey.Malformed"
     if not key:
-        raise _invalid(f"Enter a key for tag {number}.", "MissingParameter.TagKey")
+        raise _invalid(
+            _("Enter a key for tag %(number)s.") % {"number": number}, "MissingParameter.TagKey"
+        )
     if _UNPRINTABLE.search(key):
-        raise _invalid(f"The key of tag {number} has a character that isn't valid text.", code)
+        raise _invalid(
+            _("The key of tag %(number)s has a character that isn't valid text.")
+            % {"number": number},
+            code,
+        )
     if len(key) > limits.TAG_KEY_CHARS:
         raise _invalid(
-            f"The key of tag {number} must be {limits.TAG_KEY_CHARS} characters or fewer.", code
+            _("The key of tag %(number)s must be %(most)s characters or fewer.")
+            % {"number": number, "most": limits.TAG_KEY_CHARS},
+            code,
         )
     if key.lower().startswith(_RESERVED):
-        raise _invalid(f"The tag {key} can't start with acs: or aliyun.", code)
+        raise _invalid(_("The tag %(key)s can't start with acs: or aliyun.") % {"key": key}, code)
     if _ADDRESS.search(key):
-        raise _invalid(f"The tag {key} can't contain http:// or https://.", code)
+        raise _invalid(_("The tag %(key)s can't contain http:// or https://.") % {"key": key}, code)
 
 
 def _check_value(key: str, value: str) -> None:
     code = "InvalidTagValue.Malformed"
     if _UNPRINTABLE.search(value):
-        raise _invalid(f"The value of tag {key} has a character that isn't valid text.", code)
+        raise _invalid(
+            _("The value of tag %(key)s has a character that isn't valid text.") % {"key": key},
+            code,
+        )
     if len(value) > limits.TAG_VALUE_CHARS:
         raise _invalid(
-            f"The value of tag {key} must be {limits.TAG_VALUE_CHARS} characters or fewer.", code
+            _("The value of tag %(key)s must be %(most)s characters or fewer.")
+            % {"key": key, "most": limits.TAG_VALUE_CHARS},
+            code,
         )
     if _ADDRESS.search(value):
-        raise _invalid(f"The value of tag {key} can't contain http:// or https://.", code)
+        raise _invalid(
+            _("The value of tag %(key)s can't contain http:// or https://.") % {"key": key}, code
+        )
 
 
 def _invalid(message: str, code: str) -> Invalid:

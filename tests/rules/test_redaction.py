@@ -195,6 +195,12 @@ def test_the_usual_spellings_of_a_secret_are_masked():
     assert Masker(Secrets(redaction.forms(secret))).feed(encoded + b"\n") == encoded + b"\n"
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_were_typed_around_a_value_are_no_part_of_what_a_script_prints(quote):
+    prepared = Secrets(redaction.forms(f" {quote}s3cret{quote}\n"))
+    assert Masker(prepared).feed(b"it is s3cret.") == b"it is ******."
+
+
 def mask_text(text, secrets):
     return Secrets(frozenset().union(*map(redaction.forms, secrets))).hide_in(text)
 
