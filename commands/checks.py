@@ -33,7 +33,9 @@ def private_data_directory(**_kwargs: Any) -> list[CheckMessage]:
 def production_keys(**_kwargs: Any) -> list[CheckMessage]:
     """Several machines must share their keys, so production takes them from the environment."""
     missing = [
-        name for name in ("SECRET_KEY", "CONSOLE_ENCRYPTION_KEYS") if not os.environ.get(name)
+        name
+        for name in ("SECRET_KEY", "CONSOLE_ENCRYPTION_KEYS", "CONSOLE_AUDIT_KEY")
+        if not os.environ.get(name)
     ]
     return [
         CheckWarning(

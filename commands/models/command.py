@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django.contrib.auth.models import AnonymousUser
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql.compiler import SQLCompiler
     from django_stubs_ext import StrOrPromise
 
 
@@ -46,6 +48,21 @@ class TerminationChoice(models.TextChoices):
 def termination_choices() -> Sequence[tuple[str, StrOrPromise]]:
     """Terminations for forms; a function, so that migrations hold no copy of them."""
     return TerminationChoice.choices
+
+
+class OctetLength(models.Func):
+    """Bytes of a text, which databases count as characters otherwise."""
+
+    function = "OCTET_LENGTH"
+    arity = 1
+    output_field = models.PositiveIntegerField()
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
+        """SQLite has another name for it."""
+        template = "LENGTH(CAST(%(expressions)s AS BLOB))"
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class Definition(models.Model):
@@ -135,6 +152,15 @@ class CommandQuerySet(models.QuerySet["Command"]):
         )
         return self.annotate(pinned=models.Exists(pins), used=models.Subquery(used[:1])).order_by(
             "-pinned", models.F("used").desc(nulls_last=True), Lower("name"), "uid"
+        )
+
+    def most_used_first(self, user: User) -> CommandQuerySet:
+        """Those that ``user`` pinned on top, then what the team ran most often, then by name."""
+        used = models.F("times_run").desc()
+        return (
+            self.pinned_first(user)
+            .with_use()
+            .order_by(models.F("pinned").desc(), used, Lower("name"), "uid")
         )
 
     def with_use(self) -> CommandQuerySet:

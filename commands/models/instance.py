@@ -100,13 +100,13 @@ class Credential(models.Model):
         return self.name
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """``text`` without what a database can't compare: NUL, and halves of surrogate pairs."""
     return text.replace("\0", " ").encode(errors="ignore").decode()
 
 
 def _words(text: str) -> list[str]:
-    words = (word.replace('"', "") for word in _WORD.findall(_storable(text)))
+    words = (word.replace('"', "") for word in _WORD.findall(storable(text)))
     return [word for word in words if word][: limits.SEARCH_WORDS]
 
 
@@ -125,15 +125,25 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
     """Instances, and who may see and use them."""
 
     def usable_by(self, team: Team) -> InstanceQuerySet:
-        """Instances that ``team`` owns or was lent."""
-        lent = Grant.objects.filter(team=team).values("instance")
+        """Instances that ``team`` owns, or was lent and has accepted."""
+        lent = Grant.objects.accepted().filter(team=team).values("instance")
         return self.filter(Q(team=team) | Q(pk__in=lent))
 
     def visible_to(self, user: User | AnonymousUser) -> InstanceQuerySet:
         """Instances of the teams of ``user``, and those lent to them."""
         teams = Team.objects.of(user)
-        lent = Grant.objects.filter(team__in=teams).values("instance")
+        lent = Grant.objects.accepted().filter(team__in=teams).values("instance")
         return self.filter(Q(team__in=teams) | Q(pk__in=lent))
+
+    def tagged(self, tags: Collection[str]) -> InstanceQuerySet:
+        """Those with one of ``tags``: ``key=value``, or ``key`` for any value."""
+        wanted = Q()
+        for tag in tags:
+            key, equals, value = storable(tag).partition("=")
+            wanted |= Q(key=key, value=value) if equals else Q(key=key)
+        # Without tags nothing is wanted, and nothing fits.
+        found = InstanceTag.objects.filter(wanted) if tags else InstanceTag.objects.none()
+        return self.filter(pk__in=found.values("instance"))
 
     def running(self) -> InstanceQuerySet:
         """Instances that are enabled and not known to be out of reach."""
@@ -167,7 +177,7 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         found = found.filter(connection=connection) if connection else found
         values: dict[str, list[str]] = {}
         for tag in tags:
-            key, _equals, value = _storable(tag).partition("=")
+            key, _equals, value = storable(tag).partition("=")
             values.setdefault(key, []).append(value)
         for key, any_of in values.items():
             found = found.filter(
@@ -182,7 +192,8 @@ class Instance(models.Model):
     ``connection`` is what the last light check found, at ``checked_at``; it has been so since
     ``connection_since``, and ``connection_info`` says why. ``system`` is the operating system
     as the instance calls it. ``jump_host`` is what the console connects through, if not directly;
-    that one is always reached directly (``services.jumps``).
+    that one is always reached directly (``services.jumps``). The host key was pinned by
+    ``host_key_by`` ("" for the console itself) at ``host_key_at``, None if nobody noted it.
     """
 
     Os = Os
@@ -201,6 +212,8 @@ class Instance(models.Model):
         "self", null=True, blank=True, on_delete=models.RESTRICT, related_name="behind"
     )
     host_key = models.TextField(help_text=_("Pinned public key, such as ssh-ed25519 AAAA…"))
+    host_key_at = models.DateTimeField(null=True)
+    host_key_by = models.CharField(max_length=limits.PERSON_CHARS, blank=True, default="")
     enabled = models.BooleanField(default=True)
     connection = models.CharField(
         max_length=24, choices=connection_choices, default=ConnectionState.UNKNOWN
@@ -280,13 +293,78 @@ class InstanceTag(models.Model):
         return f"{self.key}={self.value}" if self.value else self.key
 
 
+class HostKeyChange(models.Model):
+    """Another host key was pinned for an instance: which, why, by whom. Rows are only added.
+
+    It outlives its instance, whose name and id it keeps, and everybody else.
+    """
+
+    team = models.ForeignKey(
+        Team, null=True, on_delete=models.SET_NULL, related_name="host_key_changes"
+    )
+    instance = models.ForeignKey(
+        Instance, null=True, on_delete=models.SET_NULL, related_name="host_key_changes"
+    )
+    instance_uid = models.CharField(max_length=32)
+    instance_name = models.CharField(max_length=128)
+    old_key = models.TextField()
+    new_key = models.TextField()
+    reason = models.CharField(max_length=limits.REASON_CHARS)
+    by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    by_name = models.CharField(max_length=limits.PERSON_CHARS)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(reason="") & ~Q(old_key="") & ~Q(new_key=""),
+                name="host_key_change_complete",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instance_name}: {fingerprint(self.new_key)}"
+
+    @property
+    def old_fingerprint(self) -> str:
+        """The old key's fingerprint as OpenSSH prints it."""
+        return fingerprint(self.old_key)
+
+    @property
+    def new_fingerprint(self) -> str:
+        """The new key's fingerprint as OpenSSH prints it."""
+        return fingerprint(self.new_key)
+
+
+class GrantQuerySet(models.QuerySet["Grant"]):
+    """Loans: those in force, and those that are only offered."""
+
+    def accepted(self) -> GrantQuerySet:
+        """Those that an admin of the borrowing team accepted: no others count anywhere."""
+        return self.exclude(accepted_at=None)
+
+    def offered(self) -> GrantQuerySet:
+        """Those that wait for that."""
+        return self.filter(accepted_at=None)
+
+
 class Grant(models.Model):
-    """Lends an instance to a team that does not own it."""
+    """Lends an instance to a team that does not own it, once that team has accepted it.
+
+    ``accepted_tags`` are pairs of key and value, as they were then: they go on to count for the
+    borrower's rule on approvals, whatever the owner makes of the tags later.
+    """
 
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="grants")
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="grants")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    accepted_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    accepted_at = models.DateTimeField(null=True)
+    accepted_tags = models.JSONField(default=list, blank=True)
+
+    objects = GrantQuerySet.as_manager()
 
     class Meta:
         ordering = ["instance", "team"]
@@ -294,3 +372,20 @@ class Grant(models.Model):
 
     def __str__(self) -> str:
         return f"{self.instance} lent to {self.team}"
+
+
+class RefusedLender(models.Model):
+    """A team whose offers of instances another one does not want."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="refused_lenders")
+    lender = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["team", "lender"]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "lender"], name="refused_lender_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.team} takes nothing from {self.lender}"

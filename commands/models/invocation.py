@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.utils.translation import gettext_lazy as _
 
 from commands.models.command import Command, CommandVersion, Definition, type_choices
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_invocation_uid
-from commands.models.instance import Instance
+from commands.models.instance import Instance, storable
 from commands.models.team import Region, Team, User
 from commands.rules import limits
 from commands.rules.content import CommandType, Termination
 from commands.rules.rate import Rate
-from commands.rules.status import FINAL, Phase, RunStatus
+from commands.rules.status import FAILURES, FINAL, STOPS, Phase, RunStatus, TaskStatus
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
 
 _FINAL = sorted(FINAL)
+_MOVING = sorted(frozenset(RunStatus) - FINAL)
 
 
 class InvocationQuerySet(models.QuerySet["Invocation"]):
@@ -32,9 +34,69 @@ class InvocationQuerySet(models.QuerySet["Invocation"]):
 
     def active(self) -> InvocationQuerySet:
         """Tasks with a run that has not ended."""
-        return self.filter(
-            models.Exists(Run.objects.filter(invocation=models.OuterRef("pk")).unfinished())
-        )
+        return self.filter(_has_run(*_MOVING))
+
+    def in_state(self, status: str) -> InvocationQuerySet:
+        """Tasks of which ``rules.status.roll_up`` says ``status``."""
+        return self.annotate(state=_state()).filter(state=status)
+
+    def finished(self) -> InvocationQuerySet:
+        """Tasks of which ``rules.status.legacy_roll_up`` says Finished: no matter what came out."""
+        by_itself, other = (RunStatus.SUCCESS, RunStatus.FAILED), FAILURES - {RunStatus.FAILED}
+        return self.exclude(_has_run(*_MOVING, *other)).filter(_has_run(*by_itself))
+
+    def unapproved(self) -> InvocationQuerySet:
+        """Tasks that wait for another member's approval."""
+        return self.filter(approval__state="waiting")
+
+    def under_way(self) -> InvocationQuerySet:
+        """Tasks that have not ended, and wait for nobody's approval."""
+        return self.active().exclude(approval__state="waiting")
+
+    def failed(self) -> InvocationQuerySet:
+        """Tasks that have ended, with a run that failed."""
+        return self.exclude(_has_run(*_MOVING)).filter(_has_run(*FAILURES))
+
+    def on_instance(self, name: str) -> InvocationQuerySet:
+        """Tasks with a run on the instance of that id, or of that name in any case."""
+        runs = Run.objects.filter(Q(instance_uid=name) | Q(instance_name__iexact=name))
+        return self.filter(models.Exists(runs.filter(invocation=models.OuterRef("pk"))))
+
+    def search(self, text: str) -> InvocationQuerySet:
+        """Tasks that every word of ``text`` fits: a part of their name, or of their id."""
+        found = self
+        for word in storable(text).split()[: limits.SEARCH_WORDS]:
+            found = found.filter(Q(name__icontains=word) | Q(uid__icontains=word))
+        return found
+
+
+def _state() -> models.Case:
+    """What ``rules.status.roll_up`` says of a task's runs, rule by rule."""
+    run, task = RunStatus, TaskStatus
+    waiting = models.Case(
+        models.When(_has_run(*_FINAL), then=Value(task.RUNNING.value)),
+        default=Value(task.PENDING.value),
+    )
+    failed = models.Case(
+        models.When(_has_run(run.SUCCESS), then=Value(task.PARTIAL_FAILED.value)),
+        default=Value(task.FAILED.value),
+    )
+    return models.Case(
+        models.When(_has_run(run.STOPPING), then=Value(task.STOPPING.value)),
+        models.When(_has_run(run.RUNNING), then=Value(task.RUNNING.value)),
+        models.When(_has_run(run.PENDING), then=waiting),
+        models.When(_has_run(*FAILURES), then=failed),
+        models.When(_has_run(run.SUCCESS), then=Value(task.SUCCESS.value)),
+        models.When(_has_run(*STOPS), then=Value(task.STOPPED.value)),
+        default=Value(task.PENDING.value),
+        output_field=models.CharField(),
+    )
+
+
+def _has_run(*statuses: str) -> models.Exists:
+    """Whether a task has a run in one of ``statuses``."""
+    values = sorted(str(status) for status in statuses)
+    return models.Exists(Run.objects.filter(invocation=models.OuterRef("pk"), status__in=values))
 
 
 class Invocation(Definition):
@@ -43,7 +105,10 @@ class Invocation(Definition):
     ``values`` are its parameters' values by key, as JSON; those of the keys in ``hidden`` are
     never shown. ``saved`` says that its command was in the library; ``permission`` is what
     its creator needs, at creation and again at dispatch. How fast it spreads is ``rate``, and
-    ``batch_end`` how many of its runs, in order, may have begun by now.
+    ``batch_end`` how many of its runs, in order, may have begun by now. ``again_of`` is the task
+    that it repeats, and ``again_kind`` in which way (``rules.again.Again``); NULL and "" if none.
+    ``tell_me`` says that its creator wants an e-mail when it ends; ``settled_at`` when its end was
+    noticed, and notices of it were made (``services.notices``).
     """
 
     uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
@@ -69,6 +134,10 @@ class Invocation(Definition):
     created_at = models.DateTimeField()
     client_token = models.CharField(max_length=limits.CLIENT_TOKEN_CHARS, blank=True, default="")
     request_digest = models.CharField(max_length=64, blank=True, default="")
+    again_of = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="repeats"
+    )
+    again_kind = models.CharField(max_length=8, blank=True, default="")
 
     concurrency = models.PositiveIntegerField(default=0)
     canary = models.PositiveIntegerField(default=0)
@@ -77,12 +146,22 @@ class Invocation(Definition):
     max_failures = models.CharField(max_length=limits.MAX_FAILURES_CHARS, blank=True, default="")
     batch_end = models.PositiveIntegerField(default=0)
 
+    tell_me = models.BooleanField(default=False)
+    settled_at = models.DateTimeField(null=True)
+
     objects = InvocationQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
         ordering = ["-created_at", "-pk"]
         indexes = [
-            models.Index(fields=["team", "region", "-created_at"], name="invocation_listing")
+            models.Index(fields=["team", "region", "-created_at"], name="invocation_listing"),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(settled_at__isnull=True),
+                name="invocation_unsettled",
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(uid__startswith="t-"), name="invocation_uid"),
@@ -127,13 +206,30 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs that have not ended."""
         return self.exclude(status__in=_FINAL)
 
+    def going_on(self) -> RunQuerySet:
+        """Runs that have not ended, and wait for nobody's approval."""
+        return self.unfinished().exclude(phase=Phase.UNAPPROVED.value)
+
     def held(self) -> RunQuerySet:
         """Runs that their task does not let begin yet."""
         return self.unfinished().filter(phase=Phase.HELD.value)
 
     def released(self) -> RunQuerySet:
         """Runs that a worker may take, or has taken."""
-        return self.exclude(phase=Phase.HELD.value)
+        return self.exclude(phase__in=[Phase.UNAPPROVED.value, Phase.HELD.value])
+
+    def unapproved(self) -> RunQuerySet:
+        """Runs that begin only if another member approves their task."""
+        return self.unfinished().filter(phase=Phase.UNAPPROVED.value)
+
+    def seen_before(self, run_id: int, *, instance_id: int, team_id: int) -> Run | None:
+        """The team's last run on an instance before the run ``run_id`` that saw its machine."""
+        same = self.filter(instance=instance_id, invocation__team=team_id, pk__lt=run_id)
+        return same.exclude(machine_id="", host_key_fingerprint="").order_by("-pk").first()
+
+    def uncompared(self) -> RunQuerySet:
+        """Runs that have ended, of whose output no digest is stored yet."""
+        return self.filter(status__in=_FINAL, same_exactly="")
 
     def locked(self) -> list[int]:
         """Their ids, with their rows locked for the present transaction.
@@ -157,6 +253,13 @@ class Run(models.Model):
     ``stop_by`` say when it was to be stopped, and by whom; ``stop_due`` when a worker tells the
     instance so (again), NULL once that has confirmed. ``processes_left`` is how many processes a
     timeout or a stop left alive; NULL is "not verified". ``survivors`` names some of them.
+
+    ``boot_id``, ``machine_id``, ``hostname`` and ``host_key_fingerprint`` are what was seen of
+    the instance when the script started there; "" where nothing did, or nothing was told.
+
+    ``stalled_since`` says that a process of it waits for input from a terminal (``stall_info``
+    names it), as seen then; output takes that back. ``stall_asked_at`` is when that was last
+    looked at (``services.stalls``).
     """
 
     invocation = models.ForeignKey(Invocation, on_delete=models.CASCADE, related_name="runs")
@@ -190,6 +293,7 @@ class Run(models.Model):
     boot_id = models.CharField(max_length=64, blank=True, default="")
     machine_id = models.CharField(max_length=64, blank=True, default="")
     hostname = models.CharField(max_length=255, blank=True, default="")
+    host_key_fingerprint = models.CharField(max_length=64, blank=True, default="")
 
     stdout_size = models.BigIntegerField(default=0)
     stderr_size = models.BigIntegerField(default=0)
@@ -207,6 +311,12 @@ class Run(models.Model):
     # What came last and found no room on the instance's disk; no size counts it.
     lost_bytes = models.PositiveBigIntegerField(default=0)
     last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
+    stalled_since = models.DateTimeField(null=True)
+    stall_info = models.CharField(max_length=100, blank=True, default="")
+    stall_asked_at = models.DateTimeField(null=True)
+    # Runs with the same digest printed the same (rules.sameness); "" until they are compared.
+    same_exactly = models.CharField(max_length=64, blank=True, default="")
+    same_loosely = models.CharField(max_length=64, blank=True, default="")
 
     objects = RunQuerySet.as_manager()
 
@@ -229,6 +339,7 @@ class Run(models.Model):
             models.Index(
                 fields=["invocation"], condition=Q(phase=Phase.HELD.value), name="run_held"
             ),
+            models.Index(fields=["status", "invocation"], name="run_status_of_task"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["invocation", "instance_uid"], name="run_once"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from commands.models.team import Region, Team
 from commands.rules.quotas import DEFINITIONS
@@ -23,6 +24,8 @@ class QuotaOverride(models.Model):
     limit = models.PositiveIntegerField()
 
     class Meta:
+        verbose_name = _("quota")
+        verbose_name_plural = _("quotas")
         ordering = ["team", "region", "key"]
         constraints = [
             models.UniqueConstraint(fields=["team", "region", "key"], name="quota_override_once"),

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from commands.models.ids import new_team_uid
+from commands.rules import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +20,43 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 
+_SHOWN_CHARS = 150
+"""As much of a name as fits into every column that keeps one; Django's are up to 301 long."""
+
+
+class Theme(models.TextChoices):
+    """Colours that somebody chose; without a choice they are those of the system."""
+
+    LIGHT = "light", _("Light")
+    DARK = "dark", _("Dark")
+
+
 class User(AbstractUser):
-    """A person (or program) that signs in."""
+    """A person (or program) that signs in, and how pages look to them.
+
+    ``language``, ``theme`` and ``time_zone`` are empty where nothing was chosen: then the browser,
+    the system and the site decide. ``compact`` asks for lower rows, ``shortcuts`` for keys that
+    work alone. Failures up to ``looked_at`` were looked at. A new ``session_generation`` ends all
+    sessions that began with an older one.
+    """
+
+    language = models.CharField(max_length=16, blank=True, default="")
+    theme = models.CharField(max_length=8, blank=True, default="")
+    time_zone = models.CharField(max_length=64, blank=True, default="")
+    compact = models.BooleanField(default=False)
+    shortcuts = models.BooleanField(default=True)
+    looked_at = models.DateTimeField(null=True, blank=True)
+    session_generation = models.PositiveIntegerField(default=0)
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """What a session is bound to, besides the password; Django asks at every request."""
+        key_salt = f"commands.models.User.sessions.{self.session_generation}"
+        return salted_hmac(key_salt, self.password, secret=secret, algorithm="sha256").hexdigest()
 
     @property
     def shown_name(self) -> str:
-        """Full name where known, else the user name."""
-        return self.get_full_name() or self.username
+        """Full name where known, else the user name; never longer than columns that keep it."""
+        return (self.get_full_name() or self.username)[:_SHOWN_CHARS]
 
 
 class Role(models.TextChoices):
@@ -52,11 +84,16 @@ class TeamQuerySet(models.QuerySet["Team"]):
 
 
 class Team(models.Model):
-    """Owns commands, instances, tasks and quotas; the "account" of the Cloud Assistant API."""
+    """Owns commands, instances, tasks and quotas; the "account" of the Cloud Assistant API.
+
+    Its tasks are kept for ``keep_days`` after they have ended (``services.retention``).
+    """
 
     uid = models.CharField(max_length=16, unique=True, default=new_team_uid, editable=False)
     name = models.CharField(max_length=100, unique=True)
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
+    keep_days = models.PositiveSmallIntegerField(default=limits.KEEP_DAYS)
+    second_factor_required = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TeamQuerySet.as_manager()
@@ -66,6 +103,12 @@ class Team(models.Model):
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="team_has_name"),
             models.CheckConstraint(condition=Q(uid__regex=r"^[1-9][0-9]{15}$"), name="team_uid"),
+            models.CheckConstraint(
+                condition=Q(
+                    keep_days__gte=limits.KEEP_DAYS_MIN, keep_days__lte=limits.KEEP_DAYS_MAX
+                ),
+                name="team_keep_days",
+            ),
         ]
 
     def __str__(self) -> str:
