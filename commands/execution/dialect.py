@@ -19,6 +19,10 @@ class Dialect(Protocol):
         """What starts a run once, then takes requests."""
         ...
 
+    def start_request(self, nonce: str, spec: RunSpec) -> bytes | None:
+        """The same as a request on a channel that has served another run; None: not possible."""
+        ...
+
     def converse_program(self, nonce: str, handle: Handle) -> bytes:
         """What takes requests about a run that was started before."""
         ...

@@ -11,8 +11,9 @@ import errno
 import io
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,10 +27,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from commands.errors import ConnectFailed
+from commands.execution import sentences
 from commands.execution.executor import Endpoint
+from commands.rules import reachable
 from commands.rules.status import ErrorCode
 
-_RSA = ("rsa-sha2-512", "rsa-sha2-256")
+RSA = ("rsa-sha2-512", "rsa-sha2-256")
+"""Algorithms of keys of type ``ssh-rsa``."""
+
 # Reasons for disconnecting: cancelled by the user, no more methods, illegal user name.
 _NOT_LET_IN = frozenset({13, 14, 15})
 
@@ -108,10 +113,7 @@ def pinned_key(text: str) -> tuple[str, bytes]:
     try:
         return words[0], base64.b64decode(words[1], validate=True)
     except (IndexError, ValueError):
-        raise ConnectFailed(
-            "No host key is recorded for this instance. Fetch and confirm it first.",
-            code=ErrorCode.HOST_KEY_UNKNOWN,
-        ) from None
+        raise ConnectFailed(sentences.NO_PINNED_KEY, code=ErrorCode.HOST_KEY_UNKNOWN) from None
 
 
 def private_key(text: str, passphrase: str = "") -> paramiko.PKey:
@@ -122,14 +124,13 @@ def private_key(text: str, passphrase: str = "") -> paramiko.PKey:
         data = text.strip().encode() + b"\n"
         return _wrapped(load(data, passphrase.encode() or None))
     except TypeError:
-        reason = "it has no passphrase" if passphrase else "it needs a passphrase"
+        reason = sentences.NO_PASSPHRASE if passphrase else sentences.NEEDS_PASSPHRASE
     except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
-        reason = "it is not a private key that the console can read"
+        reason = sentences.NO_KEY
         if passphrase:
-            reason = "the passphrase does not open it"
+            reason = sentences.WRONG_PASSPHRASE
     raise ConnectFailed(
-        f"The private key cannot be used: {reason}. Store another key or passphrase.",
-        code=ErrorCode.CREDENTIAL_UNUSABLE,
+        sentences.KEY_UNUSABLE % {"what": reason}, code=ErrorCode.CREDENTIAL_UNUSABLE
     )
 
 
@@ -145,19 +146,38 @@ def _wrapped(key: object) -> paramiko.PKey:
     raise ValueError("unknown type of key")
 
 
+def targets(host: str, port: int, allowed: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What ``getaddrinfo`` finds, without addresses that may be no targets.
+
+    Raises OSError, ValueError; ConnectFailed if no other is left. What is connected to is what was
+    looked at: a name that leads elsewhere a moment later helps nobody.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    fine = [one for one in found if not reachable.refusal(str(one[4][0]), allowed)]
+    if found and not fine:
+        refuse(str(found[0][4][0]), allowed)
+    return fine
+
+
+def refuse(host: str, allowed: Sequence[str]) -> None:
+    """Raise ConnectFailed for an address that may be no target. Names are not looked up."""
+    if reason := reachable.refusal(host, allowed):
+        raise ConnectFailed(reason, code=ErrorCode.INSTANCE_UNREACHABLE)
+
+
 def dial(endpoint: Endpoint, timing: Timing, attempt: Stoppable) -> socket.socket:
     """A TCP connection to the endpoint. Raises ConnectFailed, and what ``attempt`` raises."""
     where = f"{endpoint.host} port {endpoint.port}"
     try:
         sock = _connected(endpoint, timing.connect, attempt)
     except ConnectionRefusedError:
-        text = f"{where} refused the connection. Is sshd running there, and the port right?"
+        text = sentences.REFUSED % {"where": where}
         raise ConnectFailed(text, code=ErrorCode.CONNECTION_REFUSED) from None
     except TimeoutError:
-        text = f"{where} did not answer in {timing.connect:g} s. Check address and firewall."
+        text = sentences.SILENT % {"where": where, "seconds": f"{timing.connect:g}"}
         raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
     except (OSError, ValueError, OverflowError) as error:
-        text = f"{where} cannot be reached: {_reason(error)}. Check address and network."
+        text = sentences.OUT_OF_REACH % {"where": where, "why": _reason(error)}
         raise ConnectFailed(text, code=ErrorCode.INSTANCE_UNREACHABLE) from None
     # Before the handshake: Nagle's delay triples the time that one takes.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -169,7 +189,7 @@ def dial(endpoint: Endpoint, timing: Timing, attempt: Stoppable) -> socket.socke
 
 def _connected(endpoint: Endpoint, limit: float, attempt: Stoppable) -> socket.socket:
     """``socket.create_connection``, but ``attempt`` may stop it; ``limit`` is for all addresses."""
-    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    found = targets(endpoint.host, endpoint.port, endpoint.allowed)
     until = time.monotonic() + limit
     failure: OSError = OSError("the name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found):
@@ -203,14 +223,12 @@ def handshake(
     transport.banner_timeout = timing.handshake + 5
     transport.auth_timeout = timing.handshake
     changed = ConnectFailed(
-        f"The host key of {endpoint.host} is not the recorded one. If the server was rebuilt, "
-        "confirm its new key; if not, somebody may be in between.",
-        code=ErrorCode.HOST_KEY_CHANGED,
+        sentences.KEY_CHANGED % {"host": endpoint.host}, code=ErrorCode.HOST_KEY_CHANGED
     )
     try:
-        transport.get_security_options().key_types = _RSA if kind == "ssh-rsa" else (kind,)
+        transport.get_security_options().key_types = RSA if kind == "ssh-rsa" else (kind,)
     except ValueError:
-        text = f"Host keys of type {kind} are not supported. Record a key of another type."
+        text = sentences.UNSUPPORTED_KEY % {"kind": kind}
         raise ConnectFailed(text, code=ErrorCode.HOST_KEY_UNKNOWN) from None
     try:
         transport.start_client(timeout=timing.handshake)
@@ -224,11 +242,8 @@ def handshake(
             raise Dropped(_dropped(endpoint, error)) from None
         raise protocol_error(endpoint, error) from None
     if not transport.initial_kex_done:
-        text = (
-            f"{endpoint.host} port {endpoint.port} accepted the connection and did not finish an "
-            f"SSH handshake in {timing.handshake:g} s. Is it an SSH server, and is it overloaded?"
-        )
-        raise ConnectFailed(text, code=ErrorCode.BANNER_TIMEOUT)
+        values = {"where": _where(endpoint), "seconds": f"{timing.handshake:g}"}
+        raise ConnectFailed(sentences.NO_HANDSHAKE % values, code=ErrorCode.BANNER_TIMEOUT)
     found = transport.get_remote_server_key()
     if found.get_name() != kind or found.asbytes() != blob:
         raise changed
@@ -248,10 +263,11 @@ def sign_in(
             more = transport.auth_publickey(endpoint.user, key)
     except paramiko.AuthenticationException as error:
         if "timeout" in str(error).lower():
-            text = (
-                f"{endpoint.host} did not answer the sign-in of {endpoint.user} in "
-                f"{timing.handshake:g} s. Is it overloaded, or what it asks about users?"
-            )
+            text = sentences.NO_ANSWER_TO_SIGN_IN % {
+                "host": endpoint.host,
+                "user": endpoint.user,
+                "seconds": f"{timing.handshake:g}",
+            }
             raise ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT) from None
         if "EOF" in str(error):
             # Paramiko's word for a connection that ended without an answer.
@@ -273,29 +289,36 @@ def sign_in(
 
 def _refused(endpoint: Endpoint, key: paramiko.PKey | None) -> ConnectFailed:
     if key is None:
-        advice = "Check user name and password, and whether sshd allows passwords."
+        advice = sentences.CHECK_PASSWORD
     else:
-        advice = f"Is {key.get_name()} {key.fingerprint} in that user's authorized_keys?"
-    text = f"{endpoint.host} did not let {endpoint.user} sign in. {advice}"
+        advice = sentences.CHECK_KEY % {"kind": key.get_name(), "fingerprint": key.fingerprint}
+    values = {"host": endpoint.host, "user": endpoint.user, "what": advice}
+    text = sentences.NOT_LET_IN % values
     return ConnectFailed(text, code=ErrorCode.SIGN_IN_REFUSED)
 
 
 def _dropped(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
+    text = sentences.DROPPED % {"where": _where(endpoint), "why": _reason(error)}
+    return ConnectFailed(text, code=ErrorCode.CONNECTION_DROPPED)
+
+
+def dropped(endpoint: Endpoint) -> ConnectFailed:
+    """What to say where connections end as soon as somebody has signed in."""
     text = (
-        f"{endpoint.host} port {endpoint.port} closed the connection before anybody could sign "
-        f"in ({_reason(error)}). Too many may be signing in at once: raise MaxStartups in its "
-        "sshd_config. Or it is no SSH server, or lets only some addresses in."
+        f"{endpoint.host} port {endpoint.port} let the console sign in and then ended the "
+        "connection, several times. Look into the log of its SSH server."
     )
     return ConnectFailed(text, code=ErrorCode.CONNECTION_DROPPED)
 
 
 def protocol_error(endpoint: Endpoint, error: BaseException) -> ConnectFailed:
     """What to say where the other side did something that no SSH server should."""
-    text = (
-        f"{endpoint.host} port {endpoint.port} did not complete an SSH handshake: "
-        f"{_reason(error)}. Is it an SSH server, and is it overloaded?"
-    )
+    text = sentences.BROKEN_HANDSHAKE % {"where": _where(endpoint), "why": _reason(error)}
     return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
+
+
+def _where(endpoint: Endpoint) -> str:
+    return f"{endpoint.host} port {endpoint.port}"
 
 
 def _reason(error: BaseException) -> str:

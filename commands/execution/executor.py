@@ -7,8 +7,10 @@ listens. Every operation is idempotent by ``run_id``, may be called by any worke
 any time, and blocks the calling thread; none touches the database.
 
     probe ──> str                the instance answers and lets the console sign in
+    examine > Examined           what a run would need is there; nothing is started
     start ──> Started            the script runs (or has run) on the instance, once
     follow ─> Finished           output from the given offsets on, then how it ended
+    waits_for ─> str             a process of the run that waits for input from a terminal
     cancel ─> Cancelled          the process tree is ended; how many are left
     acknowledge                  the result is stored: the instance may forget the run
 
@@ -35,6 +37,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from commands.errors import StartRefused
 from commands.rules.launcher import Launcher
 
 Stream = Literal["stdout", "stderr"]
@@ -74,7 +77,8 @@ class Endpoint:
     ``host_key`` is the pinned public key, ``"ssh-ed25519 AAAA…"``; no other key is accepted.
     Exactly one of ``private_key`` (OpenSSH or PEM text) and ``password`` is set. ``system``
     says which programs can be sent there. ``jump`` is the host through which it is reached,
-    with its own pinned key; that one has no ``jump`` itself.
+    with its own pinned key; that one has no ``jump`` itself. ``allowed`` are networks that it may
+    be in though ``rules.reachable`` refuses them.
     """
 
     host: str
@@ -86,6 +90,7 @@ class Endpoint:
     password: str = field(default="", repr=False)
     system: System = "linux"
     jump: Endpoint | None = None
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,37 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run would need on an instance. See ``RunSpec``.
+
+    ``interpreter`` is the path that the script's ``#!`` line names ("": nobody looks for it), and
+    ``program`` what ``env`` will look for where that is the path of ``env``. Where ``launcher`` is
+    set, it is the program that the launcher begins with, and those two are not looked at.
+    """
+
+    workdir: str = ""
+    run_as: str = ""
+    interpreter: str = "/bin/sh"
+    program: str = ""
+    launcher: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Answer of ``examine``: what ``start`` would refuse, the first reason first.
+
+    ``base`` is where the directory of the run would be made, "" where none can be, and ``free``
+    how many bytes can still be written there, None where that was not told. ``whole`` is False
+    where only the connection could be looked at.
+    """
+
+    problems: tuple[StartRefused, ...] = ()
+    base: str = ""
+    free: int | None = None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Handle:
     """How to find a started run again: its id and its directory's parent on the instance.
 
@@ -151,7 +187,9 @@ class Started:
 
     ``base`` must be stored and given back in a ``Handle``, exactly: it is text of at most 255
     characters. ``boot_id``, ``machine_id`` (at most 64) and ``hostname`` (255) say where the
-    script really runs ("" where the instance does not tell). None holds control characters.
+    script really runs ("" where the instance does not tell). ``host_key_fingerprint`` is that of
+    the host key which the connection really presented, as OpenSSH prints it (``SHA256:…``). None
+    holds control characters.
     """
 
     base: str
@@ -159,6 +197,7 @@ class Started:
     boot_id: str = ""
     machine_id: str = ""
     hostname: str = ""
+    host_key_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +275,16 @@ class Executor(Protocol):
         """
         ...
 
+    def examine(self, endpoint: Endpoint, needs: Needs) -> Examined:
+        """Look whether a run could start there now, with commands on the instance itself.
+
+        Effect: none that lasts. The connection is one that answers just now, as for ``probe``,
+        and kept as any other. On Windows nothing but the connection is looked at (``whole``).
+        Raises ConnectFailed where the console can't get so far as to look, also as the user of
+        ``needs.run_as``; ConnectionLost (ask again, unless it is closed).
+        """
+        ...
+
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """Start the script, unless ``spec.run_id`` was ever started there before.
 
@@ -268,6 +317,15 @@ class Executor(Protocol):
         code ``FOLLOW_LIMIT`` is raised, also in the midst of output. The run goes on: who waits
         no longer cancels it and follows again from the offsets reached. Where no connection
         can be had, the error may be the one of connecting, and come some seconds later.
+        """
+        ...
+
+    def waits_for(self, endpoint: Endpoint, handle: Handle) -> str:
+        """The process of the run that waits for input from a terminal, as ``read (4711)``.
+
+        "" if none does, or the instance can't tell (Windows can't). It only looks, and takes
+        a session of a connection that is open or made for it, none if none is free: then "".
+        Raises ConnectFailed, ConnectionLost.
         """
         ...
 

@@ -16,9 +16,11 @@ thread.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from commands.errors import ConnectFailed, ConnectionLost, RunLost, StartRefused
@@ -28,17 +30,18 @@ from commands.execution.executor import (
     Cancelled,
     Ending,
     Endpoint,
+    Examined,
     Finished,
     Gap,
     Handle,
+    Needs,
     Offsets,
     Output,
     RunSpec,
     Started,
     Stream,
 )
-from commands.execution.remote import interpreter_of, program_of
-from commands.rules.launcher import Launcher
+from commands.execution.remote import needs_of
 from commands.rules.status import ErrorCode
 
 PRELUDE = b"""say() { printf '%s\\n' "$*"; }
@@ -46,6 +49,7 @@ err() { printf '%s\\n' "$*" >&2; }
 """
 BASE = "/fake/.command-console"
 SYSTEM = "Fake Linux 1"
+FREE = 10**9
 
 
 class _ClosedDoor(ConnectFailed):
@@ -126,6 +130,12 @@ def _plan(spec: RunSpec, began: float) -> _Run:
     return run
 
 
+def _fingerprint(host_key: str) -> str:
+    """The fingerprint of the key that is pinned: a fake presents no other."""
+    blob = base64.b64decode(host_key.partition(" ")[2].split(" ")[0])
+    return f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
+
+
 class _Call:
     """One ``follow`` in progress: what may end it before the run ends."""
 
@@ -158,6 +168,7 @@ class FakeExecutor:
     ``missing`` are execution paths, interpreters, launchers' programs and users that do not
     exist; ``forbidden`` are users that the console may not become. ``started`` lists the run
     ids that were really executed, in order, and ``specs`` what each was; tests read them.
+    ``waiting`` are processes that wait for input, by run id; tests write it.
     """
 
     def __init__(
@@ -174,6 +185,7 @@ class FakeExecutor:
         self.started: list[str] = []
         self.specs: dict[str, RunSpec] = {}
         self.unreachable = dict(unreachable or {})
+        self.waiting: dict[str, str] = {}
         self._missing = missing
         self._forbidden = forbidden
         self._changed = threading.Condition()
@@ -188,6 +200,14 @@ class FakeExecutor:
             self._reach(endpoint)
         return SYSTEM
 
+    def examine(self, endpoint: Endpoint, needs: Needs) -> Examined:
+        """See ``Executor.examine``."""
+        with self._changed:
+            self._reach(endpoint, needs.run_as)
+            if endpoint.system == "windows":
+                return Examined(whole=False)
+            return Examined(tuple(self._refusals(needs)), BASE, FREE)
+
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """See ``Executor.start``."""
         with self._changed:
@@ -201,7 +221,8 @@ class FakeExecutor:
                 instance.runs[spec.run_id] = _plan(spec, time.monotonic())
                 self.started.append(spec.run_id)
                 self.specs[spec.run_id] = spec
-            return Started(BASE, fresh, "fake-boot", "fake-machine", endpoint.host)
+            presented = _fingerprint(endpoint.host_key)
+            return Started(BASE, fresh, "fake-boot", "fake-machine", endpoint.host, presented)
 
     def follow(
         self,
@@ -278,6 +299,12 @@ class FakeExecutor:
                 at[stream] = end
         return pieces
 
+    def waits_for(self, endpoint: Endpoint, handle: Handle) -> str:
+        """See ``Executor.waits_for``: what ``waiting`` says of the run."""
+        with self._changed:
+            self._reach(endpoint, handle.run_as)
+            return self.waiting.get(handle.run_id, "")
+
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with self._changed:
@@ -347,25 +374,23 @@ class FakeExecutor:
             raise _ClosedDoor(text, code=ErrorCode.RUN_AS_REFUSED)
 
     def _check(self, spec: RunSpec) -> None:
-        if spec.workdir in self._missing:
-            text = f"The execution path {spec.workdir} does not exist there."
-            raise StartRefused(text, code=ErrorCode.DIRECTORY_NOT_EXISTS)
-        if spec.launcher is not None:
-            self._check_launcher(spec.launcher)
-            return
-        path = interpreter_of(spec.script).path
-        if path in self._missing:
-            text = f"The script asks for {path}, which is not installed there."
-            raise StartRefused(text, code=ErrorCode.INTERPRETER_NOT_FOUND)
-
-    def _check_launcher(self, launcher: Launcher) -> None:
         try:
-            program = program_of(launcher)
+            needs = needs_of(spec.script, spec.launcher, workdir=spec.workdir)
         except ValueError as error:
             raise StartRefused(f"The run cannot be started: {error}.") from None
-        if program in self._missing:
-            text = f"The launcher starts {program}, which is not installed there."
-            raise StartRefused(text, code=ErrorCode.LAUNCHER_NOT_FOUND)
+        for refusal in self._refusals(needs):
+            raise refusal
+
+    def _refusals(self, needs: Needs) -> Iterator[StartRefused]:
+        if needs.workdir in self._missing:
+            text = f"The execution path {needs.workdir} does not exist there."
+            yield StartRefused(text, code=ErrorCode.DIRECTORY_NOT_EXISTS)
+        if needs.launcher in self._missing:
+            text = f"The launcher starts {needs.launcher}, which is not installed there."
+            yield StartRefused(text, code=ErrorCode.LAUNCHER_NOT_FOUND)
+        if not needs.launcher and needs.interpreter in self._missing:
+            text = f"The script asks for {needs.interpreter}, which is not installed there."
+            yield StartRefused(text, code=ErrorCode.INTERPRETER_NOT_FOUND)
 
     def _find(self, endpoint: Endpoint, handle: Handle, call: _Call) -> _Run:
         instance = self._reach(endpoint, handle.run_as)

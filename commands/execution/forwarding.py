@@ -6,6 +6,7 @@ pinned key is compared; so the jump host can cut a connection, but neither read 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,9 +14,11 @@ from typing import Any, cast
 import paramiko
 
 from commands.errors import ConnectFailed
+from commands.execution import sentences
 from commands.execution.dialing import Disconnected, Link
 from commands.execution.executor import Endpoint
 from commands.rules.status import ErrorCode
+from commands.words import IT
 
 # Reasons for refusing a channel, RFC 4254 section 5.1.
 _CONNECT_FAILED, _SHORTAGE = 2, 4
@@ -115,44 +118,47 @@ class Tunnel:
 
 
 def of_jump_host(jump: Endpoint, failure: ConnectFailed) -> ConnectFailed:
-    """The same failure, said of the jump host."""
-    text = f"The jump host {jump.host} cannot be used. {failure.message}"
+    """The same failure, said of the jump host, but not which host that is.
+
+    Whoever borrows an instance reads this, and its jump host may be none of theirs.
+    """
+    within, first = IT
+    said = failure.message.replace(f"{jump.host} port {jump.port}", jump.host)
+    said = re.sub(f"^{re.escape(jump.host)}", first, said).replace(jump.host, within)
+    text = sentences.JUMP_HOST % {"what": said}
     return ConnectFailed(text, code=failure.code)
 
 
 def no_chain(jump: Endpoint) -> ConnectFailed:
     """A jump host has a jump host."""
-    text = "It has a jump host itself, and only one is passed through. Choose another way."
-    return of_jump_host(jump, ConnectFailed(text, code=ErrorCode.JUMP_HOST_REFUSED))
+    return of_jump_host(jump, ConnectFailed(sentences.NO_CHAIN, code=ErrorCode.JUMP_HOST_REFUSED))
 
 
 def no_room(jump: Endpoint) -> ConnectFailed:
     """A jump host has no place for one more channel on any connection."""
-    text = "It forwards no further connections now. Wait, or raise its limits."
-    return of_jump_host(jump, ConnectFailed(text, code=ErrorCode.JUMP_HOST_BUSY))
+    return of_jump_host(jump, ConnectFailed(sentences.NO_ROOM, code=ErrorCode.JUMP_HOST_BUSY))
 
 
 def hung(jump: Endpoint) -> ConnectFailed:
     """A jump host let the console sign in, and does not answer any more."""
-    text = "It has stopped answering. Is it overloaded?"
-    return of_jump_host(jump, ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT))
+    return of_jump_host(jump, ConnectFailed(sentences.HUNG, code=ErrorCode.CONNECTION_TIMEOUT))
 
 
-def unanswered(jump: Endpoint, host: str, port: int, seconds: float) -> ConnectFailed:
+def unanswered(host: str, port: int, seconds: float) -> ConnectFailed:
     """The jump host is well, and hears nothing from the instance."""
     text = (
-        f"{host} port {port} did not answer the jump host {jump.host} in {seconds:g} s. "
+        f"{host} port {port} did not answer the jump host in {seconds:g} s. "
         "Check address and firewall."
     )
     return ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT)
 
 
-def not_forwarded(jump: Endpoint, host: str, port: int, refused: Refused) -> ConnectFailed:
+def not_forwarded(host: str, port: int, refused: Refused) -> ConnectFailed:
     """The jump host refused to forward, or tried and failed."""
     where = f"{host} port {port}"
     if refused.reason != _CONNECT_FAILED:
         text = (
-            f"The jump host {jump.host} refused to forward a connection to {where} "
+            f"The jump host refused to forward a connection to {where} "
             f"({refused.said or 'no reason given'}). Look at AllowTcpForwarding, PermitOpen and "
             "DisableForwarding in its sshd_config, and at that user's authorized_keys."
         )
@@ -160,18 +166,15 @@ def not_forwarded(jump: Endpoint, host: str, port: int, refused: Refused) -> Con
     said = refused.said.lower()
     if "refused" in said:
         text = (
-            f"{where} refused the connection of the jump host {jump.host}. Is sshd running "
+            f"{where} refused the connection of the jump host. Is sshd running "
             "there, and the port right?"
         )
         return ConnectFailed(text, code=ErrorCode.CONNECTION_REFUSED)
     if "timed out" in said:
-        text = (
-            f"{where} did not answer the jump host {jump.host} (timed out). Check address and "
-            "firewall."
-        )
+        text = f"{where} did not answer the jump host (timed out). Check address and firewall."
         return ConnectFailed(text, code=ErrorCode.CONNECTION_TIMEOUT)
     text = (
-        f"{where} cannot be reached from the jump host {jump.host}: "
+        f"{where} cannot be reached from the jump host: "
         f"{refused.said or 'no reason given'}. Check address and network."
     )
     return ConnectFailed(text, code=ErrorCode.INSTANCE_UNREACHABLE)

@@ -33,16 +33,18 @@ from functools import partial
 import paramiko
 
 from commands.errors import ConnectFailed, ConnectionLost, ExecutionError
-from commands.execution import forwarding
+from commands.execution import forwarding, sentences
 from commands.execution.dialing import (
     Dropped,
     Link,
     Timing,
     dial,
+    dropped,
     handshake,
     pinned_key,
     private_key,
     protocol_error,
+    refuse,
     sign_in,
 )
 from commands.execution.executor import Endpoint
@@ -173,6 +175,12 @@ class Session:
     def connected(self) -> bool:
         """Whether it is open, its connection still stands, and both are this process's own."""
         return not self._closed and self._pid == os.getpid() and self._connection.alive
+
+    @property
+    def host_key_fingerprint(self) -> str:
+        """That of the host key which its connection presented: ``SHA256:…``."""
+        key = self._connection.transport.host_key
+        return key.fingerprint if key is not None else ""
 
     def exit_code(self, patience: float) -> int | None:
         """What the program of an ended channel exited with; None if that is not told in time."""
@@ -347,13 +355,12 @@ class Pool:
 
         Raises ConnectFailed, or ConnectionLost once closed and when ``call`` is abandoned.
         """
-        session = self._opened(partial(self._reserve, endpoint, call or Call()), self._session)
+        try:
+            session = self._opened(partial(self._reserve, endpoint, call or Call()), self._session)
+        except _Broke:
+            raise dropped(endpoint) from None
         if session is None:
-            raise ConnectFailed(
-                "The instance accepts no further sessions. Raise MaxSessions in its sshd_config, "
-                "or run fewer commands on it at a time.",
-                code=ErrorCode.NO_FREE_SESSION,
-            )
+            raise ConnectFailed(sentences.NO_SESSION, code=ErrorCode.NO_FREE_SESSION)
         return session
 
     def tunnel(self, jump: Endpoint, host: str, port: int, call: Call | None = None) -> Tunnel:
@@ -370,7 +377,10 @@ class Pool:
             except ConnectFailed as error:
                 raise forwarding.of_jump_host(jump, error) from None
 
-        session = self._opened(reserve, partial(self._forward, jump, host, port))
+        try:
+            session = self._opened(reserve, partial(self._forward, jump, host, port))
+        except _Broke:
+            raise forwarding.of_jump_host(jump, dropped(jump)) from None
         if session is None:
             raise forwarding.no_room(jump)
         return Tunnel(session.channel, session.leave)
@@ -380,14 +390,23 @@ class Pool:
         reserve: Callable[[], Connection],
         act: Callable[[Connection], Session | None],
     ) -> Session | None:
-        """What ``act`` makes of a reserved place; None if all connections refused for long."""
-        until = time.monotonic() + OPENING
+        """What ``act`` makes of a reserved place; None if all connections refused for long.
+
+        Raises _Broke where they ended instead.
+        """
+        until, broken = time.monotonic() + OPENING, 0
         for _ in range(CONNECTIONS + TRIES):
             if time.monotonic() > until:
                 break
-            session = act(reserve())
+            connection = reserve()
+            session = act(connection)
             if session is not None:
                 return session
+            broken = 0 if connection.alive else broken + 1
+            if broken == TRIES:
+                break
+        if broken:
+            raise _Broke
         return None
 
     def open_on(self, connection: Connection) -> Session | None:
@@ -409,11 +428,13 @@ class Pool:
             self._connect_once(endpoint, call)
             connection = self._answering(endpoint)
         if connection is None:
-            raise ConnectFailed(
-                "The instance let the console sign in, and then did not answer. Is it overloaded?",
-                code=ErrorCode.CONNECTION_TIMEOUT,
-            )
+            raise ConnectFailed(sentences.HUNG_INSTANCE, code=ErrorCode.CONNECTION_TIMEOUT)
         return connection
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed.is_set()
 
     def connections(self, endpoint: Endpoint) -> int:
         """How many living connections there are to ``endpoint``."""
@@ -465,13 +486,13 @@ class Pool:
         except Refused as error:
             self._release(connection)
             if not error.for_now:
-                raise forwarding.not_forwarded(jump, host, port, error) from None
+                raise forwarding.not_forwarded(host, port, error) from None
         except Exception:
             # It broke, or time is up; and who is it then that does not answer?
             alive, well = connection.alive, self._still_answers(connection)
             self._release(connection)
             if alive and well:
-                raise forwarding.unanswered(jump, host, port, limit) from None
+                raise forwarding.unanswered(host, port, limit) from None
             if alive:
                 self._drop_idle(jump, [connection])
                 raise forwarding.hung(jump) from None
@@ -521,7 +542,9 @@ class Pool:
         attempt.wait(call)
 
     def _reserve(self, endpoint: Endpoint, call: Call) -> Connection:
-        while True:
+        """A place on a connection. Raises _Broke where each ends before anybody has used it."""
+        broken = 0
+        while broken < TRIES:
             call.check()
             with self._lock:
                 site = self._site(endpoint)
@@ -532,6 +555,9 @@ class Pool:
                 attempt = site.attempt = site.attempt or self._begin(endpoint)
             attempt.join(call)
             attempt.wait(call)
+            # Others may have been faster to take its places, which says nothing about it.
+            broken = 0 if self.connections(endpoint) else broken + 1
+        raise _Broke
 
     def _release(self, connection: Connection) -> None:
         with self._lock:
@@ -609,6 +635,7 @@ class Pool:
         """A socket to the endpoint, or a way through its jump host. Raises as ``_connect``."""
         if endpoint.jump is None:
             return dial(endpoint, self.timing, attempt)
+        refuse(endpoint.host, endpoint.allowed)
         tunnel = self.tunnel(endpoint.jump, endpoint.host, endpoint.port)
         try:
             attempt.hold(tunnel)
@@ -660,6 +687,10 @@ class Pool:
         for connection in busy:
             if not connection.check(now, self.timing):
                 connection.close()
+
+
+class _Broke(Exception):
+    """Connections end before anything can be done on them."""
 
 
 def _closing() -> ConnectionLost:

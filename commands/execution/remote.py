@@ -4,7 +4,8 @@ A program is ``runner.sh`` (functions only), the parameters and the script as tw
 functions, and one call as its last line; it travels on the standard input of ``/bin/sh -s``,
 so that nothing of it stands in an argument list or an environment, and a program that was
 cut off does nothing. For another user than the one that signs in, that shell stands behind
-``door.sh``; a probe sends the much smaller ``system.sh`` instead. Both output streams of the
+``door.sh``; a probe sends the much smaller ``system.sh`` instead, an examination ``probe.sh``,
+and a look at what a run waits for ``stall.sh``. Both output streams of the
 channel carry *frames* between other bytes::
 
     RS nonce SP word (SP word)* LF
@@ -24,12 +25,15 @@ of the script, exactly. The streams of the channel are the streams of the script
     acknowledge   acknowledged | refused CODE
     cancel        cancelled LEFT | refused CODE
     (a probe)     system NAME
+    (examine)     problem CODE WHAT, for each; examined KILOBYTES BASE
+    (a look)      stall PID NAME (a process that waits for input) | stall -
     ============  ==================================================  =====================
 
 ``beat`` may come at any time and means nothing; ``gap FROM TO`` between ``flow`` and ``end``
 says that these bytes of the stream were dropped to bound what is kept there. After ``start``
 (or ``converse``, which does nothing itself) the same channel takes ``follow STDOUT STDERR HOW``
-and ``acknowledge HOW`` as lines on its standard input.
+and ``acknowledge HOW`` as lines on its standard input; and ``start LINES``, followed by so many
+lines with parameters and script: the next run of the same user costs no shell and no program.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from commands.execution.executor import ACCOUNT_NAME, Handle, Offsets, RunSpec
+from commands.execution.executor import ACCOUNT_NAME, Handle, Needs, Offsets, RunSpec
 from commands.rules import limits
 from commands.rules.launcher import Launcher
 
@@ -58,7 +62,11 @@ _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 _EXTENSION = re.compile(rf"(\.[A-Za-z0-9_.-]{{1,{limits.LAUNCHER_EXTENSION_CHARS}}})?")
 _COUNT = re.compile(r"[0-9]{1,18}")
 _CHUNK = 3500
+_LONGEST_REQUEST = 8192
 _RS = b"\x1e"
+# bash reads a program from a pipe byte by byte. Only functions may come to it this way: bash 5.2
+# crashes where such a text handles its own standard input.
+_IN_ONE_READ = b'[ -z "$BASH_VERSION" ] || eval "$(head -c %d)"\n'
 _LONGEST_FRAME = 8192
 _LITERAL = frozenset(range(0x20, 0x7F)) - frozenset(b"%\\'")
 _ESCAPES = [chr(byte) if byte in _LITERAL else f"\\{byte:03o}" for byte in range(256)]
@@ -122,14 +130,41 @@ def octal(data: bytes) -> Iterator[str]:
         yield f"printf '{text}'"
 
 
+def needs_of(
+    script: bytes, launcher: Launcher | None, *, workdir: str = "", run_as: str = ""
+) -> Needs:
+    """What a run of ``script`` needs on an instance. ValueError: no launcher that could start."""
+    found = interpreter_of(script)
+    return Needs(
+        workdir=workdir,
+        run_as=run_as,
+        interpreter=found.path,
+        program=found.program,
+        launcher="" if launcher is None else program_of(launcher),
+    )
+
+
 def start_program(nonce: str, spec: RunSpec) -> bytes:
     """The program that starts ``spec`` once, then takes requests. ValueError: a bad id."""
+    return _program("start", nonce, _start(nonce, spec))
+
+
+def start_request(nonce: str, spec: RunSpec) -> bytes | None:
+    """The request for the same on a channel that has served another run; None: not worth it.
+
+    The shell there takes a request byte by byte, and a new program in blocks. ValueError: a bad id.
+    """
+    text = _start(nonce, spec).encode("utf-8", "surrogateescape")
+    if len(text) > _LONGEST_REQUEST:
+        return None
+    return b"start %d\n%b" % (text.count(b"\n"), text)
+
+
+def _start(nonce: str, spec: RunSpec) -> str:
+    """The functions that say what to start."""
     interpreter = interpreter_of(spec.script)
-    workdir = spec.workdir
-    if workdir and not workdir.startswith("/"):
-        workdir = "./" + workdir
-    parameters = _common(nonce, spec.run_id, "") | {
-        "workdir": workdir,
+    parameters = _common(spec.run_id, "") | {
+        "workdir": _path(spec.workdir),
         "interpreter": interpreter.path,
         "argument": interpreter.argument,
         "program": interpreter.program,
@@ -147,7 +182,13 @@ def start_program(nonce: str, spec: RunSpec) -> bytes:
         parameters["launcher"] = program_of(spec.launcher)
         parameters["file"] += spec.launcher.extension
         launch = _launch(spec.launcher, nonce)
-    return _program("start", parameters, spec.script, launch)
+    text = " &&\n".join(octal(spec.script))
+    return f"{_assign(parameters)}{launch}cc_text() {{\n{text}\n}}\n"
+
+
+def _path(workdir: str) -> str:
+    """A directory as ``cd`` takes it: never an option, and never the one before ("-")."""
+    return f"./{workdir}" if workdir and not workdir.startswith("/") else workdir
 
 
 def program_of(launcher: Launcher) -> str:
@@ -177,6 +218,21 @@ def system_program(nonce: str) -> bytes:
     return f"{_source('system.sh')}cc_nonce={nonce}\ncc_system\n".encode()
 
 
+def probe_program(nonce: str, needs: Needs) -> bytes:
+    """The program that looks whether a run could start. ValueError: what no shell can hold."""
+    parameters = {
+        "nonce": nonce,
+        # Not the nonce: it is the name of a directory, which others may list.
+        "mark": secrets.token_hex(8),
+        "workdir": _path(needs.workdir),
+        "interpreter": needs.interpreter,
+        "program": needs.program,
+        "launcher": needs.launcher,
+    }
+    program = f"{_source('probe.sh')}cc_parameters() {{\n{_assigned(parameters)}\n}}\ncc_probe\n"
+    return program.encode("utf-8", "surrogateescape")
+
+
 def system_name(words: tuple[str, ...]) -> str:
     """The name in an answer of that program, fit to be stored: at most 80 characters."""
     text = " ".join(words)
@@ -186,14 +242,30 @@ def system_name(words: tuple[str, ...]) -> str:
     return clean(text, 80)
 
 
+def stall_program(nonce: str, handle: Handle) -> bytes:
+    """The program that says whether a process of a run reads a terminal: ``stall PID NAME``."""
+    if not _RUN_ID.fullmatch(handle.run_id):
+        raise ValueError(f"not a run id: {handle.run_id!r}")
+    source = _source("stall.sh")
+    return f"{source}cc_nonce={nonce}\ncc_id={handle.run_id}\ncc_stall\n".encode()
+
+
+def stall_of(words: tuple[str, ...]) -> str:
+    """The process in an answer of that program, as ``read (4711)``; "" if none waits."""
+    if not words or count_of(words[0]) is None:
+        return ""
+    name = clean(" ".join(words[1:]), 60) or "?"
+    return f"{name} ({words[0]})"
+
+
 def converse_program(nonce: str, handle: Handle) -> bytes:
     """The program that takes requests about a run that was started before."""
-    return _program("converse", _common(nonce, handle.run_id, handle.base))
+    return _program("converse", nonce, _assign(_common(handle.run_id, handle.base)))
 
 
 def cancel_program(nonce: str, handle: Handle) -> bytes:
     """The program that ends a run, or keeps it from ever starting."""
-    return _program("cancel", _common(nonce, handle.run_id, handle.base))
+    return _program("cancel", nonce, _assign(_common(handle.run_id, handle.base)))
 
 
 def follow_request(offsets: Offsets, *, poll: bool = False) -> bytes:
@@ -207,26 +279,29 @@ def acknowledge_request(*, sweep: bool = False) -> bytes:
     return f"acknowledge {'sweep' if sweep else 'only'}\n".encode()
 
 
-def _common(nonce: str, run_id: str, base: str) -> dict[str, str]:
+def _common(run_id: str, base: str) -> dict[str, str]:
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"not a run id: {run_id!r}")
     # The grace is the watchdog's; this one serves whoever must end a run in its place.
-    return {"nonce": nonce, "id": run_id, "base": base, "grace": "3"}
+    return {"id": run_id, "base": base, "grace": "3"}
 
 
-def _program(
-    operation: str, parameters: Mapping[str, str], script: bytes = b"", launch: str = ""
-) -> bytes:
+def _assign(parameters: Mapping[str, str]) -> str:
+    """The function that sets the parameters."""
+    return f"cc_parameters() {{\n{_assigned(parameters)}\n}}\n"
+
+
+def _program(operation: str, nonce: str, functions: str) -> bytes:
+    text = (_source("runner.sh") + functions).encode("utf-8", "surrogateescape")
+    call = f"cc_nonce={nonce}\ncc_main {operation}\n".encode()
+    return _IN_ONE_READ % len(text) + text + call
+
+
+def _assigned(parameters: Mapping[str, str]) -> str:
     for value in parameters.values():
         if "\0" in value:
             raise ValueError("a parameter holds a NUL byte")
-    assignments = "\n".join(f"cc_{key}={shlex.quote(value)}" for key, value in parameters.items())
-    text = " &&\n".join(octal(script))
-    program = (
-        f"{_source('runner.sh')}cc_parameters() {{\n{assignments}\n}}\n"
-        f"{launch}cc_text() {{\n{text}\n}}\ncc_main {operation}\n"
-    )
-    return program.encode("utf-8", "surrogateescape")
+    return "\n".join(f"cc_{key}={shlex.quote(value)}" for key, value in parameters.items())
 
 
 @cache

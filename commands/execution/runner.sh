@@ -4,22 +4,33 @@
 #
 # A run is a directory <base>/<run id>, mode 0700:
 #   s.*     the script, one file for each starter; only the winner's is executed
-#   po, pe  the pipes that the script writes into;   o, e  what has come out of them
-#   sup     "pid starttime boot_id" of the supervisor; creating it exclusively claims the run
-#   pid     "pid starttime" of the script, which leads its session;   wd  of the watchdog
-#   cancel  somebody wants the run cancelled;        end  whoever creates it says why it ends
+#   o, e    what it has printed
+#   state   creating it exclusively claims the run; its lines have room for all that is written:
+#           1 "pid starttime boot_id" of the supervisor
+#           2 the result, "ending exit_code left lost . names", see cc_finish
+#           3 "pid starttime" of the script, which leads its session
+#           4 "pid starttime" of the watchdog, then "pid:starttime" of its sleep, if that is long
+#           5 "pid pid" of the two tee
+#   cancel  somebody wants the run cancelled;             end  whoever creates it says why it ends
 #   left    how many processes could not be ended, and which
-#   result  "ending exit_code left lost . names", see cc_finish
 #   alone   only the script's own process may be ended, not what it started
 #   h.o.*   h.o.<from>.<to>: these bytes of o have been dropped to bound it;   h.e.*  of e
 #   f.o.*   "pid:starttime ..." of who reads o, by process id;                 f.e.*  e
 # and <base>/.done/<run id> is the tombstone that keeps an acknowledged run from running again.
+# Few files, on purpose: a file system such as ext4 looks at each inode that was given back in the
+# last minutes before it hands out one, so that every file of a run makes all that follow dearer.
 #
-# Processes: the supervisor waits for the script; the watchdog sleeps, bounds the files, and
-# ends the run's processes when it is time, whoever listens. Both are plain forks of this shell.
-# A function forked with `&` would leave SIGINT ignored in the script for ever, so the supervisor
-# is the first half of a foreground pipeline whose second half, the conversation, kills the
-# waiting shell at its end.
+# Processes: the supervisor waits for the script; the watchdog sleeps, bounds the files, and ends
+# the run's processes when it is time, whoever listens. The conversation takes requests on the
+# channel, one run after the other, and the hub forks the supervisor of each. All are plain forks
+# of the shell that sshd started, which waits for the hub. They are two, as a function forked with
+# `&` leaves SIGINT ignored in all that comes of it: that is the conversation, never the script;
+# while the hub, in the foreground, can wait for the supervisor, as somebody has to.
+#
+# Pipes cost no file and no program here: `: | function | :` makes two, and /proc/self/fd opens
+# their other ends. Through one the conversation asks the hub (3 to 7); through the other (8 to 9)
+# it is told what happens to its run: claimed, running for longer than a moment, over. A short run
+# is read when it is over; only for one that takes longer programs are started that follow it.
 #
 # Two `tee` stand between the script and the files. Were its streams the files themselves, one
 # `echo oops >/dev/stderr` would open its file anew and empty it. And a full disk must not end
@@ -40,15 +51,41 @@ cc_stat() {
   cc_state=$1 cc_parent=$2 cc_session=$4 cc_start=${20}
 }
 
-# cc_exclusive FILE TEXT: creates FILE with TEXT. 1: it exists, or its name cannot be made; 2: its
-# name is made, and there is no room for the text. No fork: noclobber is O_EXCL.
-cc_exclusive() {
+# cc_claim PID START: claims the run, with room for all that is to be written later. 1: somebody
+# has, or the name cannot be made; 2: its name is made, and there is no room. No fork: noclobber
+# is O_EXCL.
+cc_claim() {
   set -C
-  true >"$1"
+  true >"$cc_dir/state"
   cc_code=$?
   set +C
   [ $cc_code = 0 ] || return 1
-  printf '%s\n' "$2" >>"$1" || return 2
+  printf '%-63s\n%-63s\n%-31s\n%-47s\n%-31s\n' "$1 $2 $cc_boot" none '' '' '' \
+    >>"$cc_dir/state" || return 2
+}
+
+# cc_note LINE WIDTH TEXT: writes a line of the state, where there is room for it already.
+cc_note() {
+  {
+    cc_turn=$1
+    while [ $cc_turn -gt 1 ]; do
+      read -r cc_rest
+      cc_turn=$((cc_turn - 1))
+    done
+    printf "%-$2s\n" "$3"
+  } <>"$cc_dir/state" >&0
+}
+
+# cc_noted LINE: sets cc_first, cc_second, cc_third to the words of a line of the state.
+cc_noted() {
+  cc_first= cc_second= cc_third= cc_turn=$1
+  {
+    while [ $cc_turn -gt 1 ]; do
+      read -r cc_rest
+      cc_turn=$((cc_turn - 1))
+    done
+    read -r cc_first cc_second cc_third
+  } <"$cc_dir/state"
 }
 
 # cc_claim_end WHY: whether we are the one who ends the run. On a full disk a name can be made,
@@ -151,28 +188,32 @@ cc_full() {
 # cc_alive: the supervisor that claimed this run is running (same process, same boot).
 cc_alive() {
   cc_sup= cc_sup_start= cc_sup_boot=
-  read -r cc_sup cc_sup_start cc_sup_boot <"$cc_dir/sup"
+  read -r cc_sup cc_sup_start cc_sup_boot <"$cc_dir/state"
   [ "$cc_sup_boot" = "$cc_boot" ] || return 1
   cc_stat "$cc_sup" && [ "$cc_start" = "$cc_sup_start" ] && [ "$cc_state" != Z ]
 }
 
 # cc_guarded: the same for the watchdog.
 cc_guarded() {
-  cc_watch= cc_watch_start=
-  read -r cc_watch cc_watch_start <"$cc_dir/wd" || return 1
-  cc_stat "$cc_watch" && [ "$cc_start" = "$cc_watch_start" ] && [ "$cc_state" != Z ]
+  cc_noted 4
+  cc_watch=$cc_first
+  [ -n "$cc_second" ] && cc_stat "$cc_first" && [ "$cc_start" = "$cc_second" ] &&
+    [ "$cc_state" != Z ]
 }
 
 # cc_finish ENDING EXIT LEFT LOST NAMES: LOST bytes of output found no room on the disk, or `-`:
-# some. The file was made before the script began, so that this works on a full disk too.
+# maybe some. Long NAMES run over the lines behind, which nobody needs any more.
 cc_finish() {
-  cc_over || printf '%-63s\n' "$1 $2 $3 $4 . $5" 1<>"$cc_dir/result"
+  cc_over || cc_note 2 63 "$1 $2 $3 $4 . $5"
 }
 
 # cc_over: the result is there. Who reads while it is written sees `none`, or no dot.
 cc_over() {
   cc_ending= cc_exit=- cc_left=- cc_lost=0 cc_dot= cc_names=
-  read -r cc_ending cc_exit cc_left cc_lost cc_dot cc_names <"$cc_dir/result"
+  {
+    read -r cc_rest
+    read -r cc_ending cc_exit cc_left cc_lost cc_dot cc_names
+  } <"$cc_dir/state"
   case "$cc_dot$cc_ending" in
     .exit | .timeout | .cancel | .lost | .rebooted) return 0 ;;
   esac
@@ -189,10 +230,10 @@ cc_pause() { sleep "$1" || sleep 1; }
 
 # cc_alone: the same as cc_members for a run whose children are not ours to end.
 cc_alone() {
-  cc_list=' ' cc_pid= cc_pid_start=
-  read -r cc_pid cc_pid_start <"$cc_dir/pid"
-  cc_stat "${cc_pid:-none}" && [ "$cc_start" = "$cc_pid_start" ] && [ "$cc_state" != Z ] &&
-    cc_list=" $cc_pid "
+  cc_list=' '
+  cc_noted 3
+  [ -n "$cc_second" ] && cc_stat "$cc_first" && [ "$cc_start" = "$cc_second" ] &&
+    [ "$cc_state" != Z ] && cc_list=" $cc_first "
 }
 
 # cc_members: sets cc_list to the living processes of the run: those that carry its cookie,
@@ -202,25 +243,29 @@ cc_members() {
     cc_alone
     return
   fi
-  cc_list=' ' cc_tree= cc_sid= cc_sid_start=
-  read -r cc_sid cc_sid_start <"$cc_dir/pid"
+  cc_list=' ' cc_tree=
+  cc_pipes
+  cc_noted 3
+  cc_sid=$cc_first
   # Somebody else has that id now, which can't be before the whole session is gone.
-  cc_stat "${cc_sid:-none}" && [ "$cc_start" != "$cc_sid_start" ] && cc_sid=
-  cc_named=$(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" /proc/[0-9]*/environ)
+  cc_stat "${cc_sid:-none}" && [ "$cc_start" != "$cc_second" ] && cc_sid=
+  cc_newcomers
+  cc_named=$(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" $cc_files /dev/null)
   # It could not be started: not there, or too many names. Then to find nobody is no proof.
   [ $? -lt 126 ] || cc_left=-
   for cc_file in $cc_named; do
     cc_file=${cc_file#/proc/}
     cc_list="$cc_list${cc_file%/environ} "
   done
-  for cc_proc in /proc/[0-9]*; do
+  for cc_file in $cc_files; do
+    cc_proc=${cc_file%/environ}
     cc_p=${cc_proc#/proc/}
     cc_stat "$cc_p" && [ "$cc_state" != Z ] || continue
     cc_tree="$cc_tree $cc_p:$cc_parent"
     case $cc_list in *" $cc_p "*) continue ;; esac
     if [ "$cc_session" = "${cc_sid:-none}" ] || [ "$cc_p" = "${cc_sid:-none}" ] ||
-      [ "$cc_proc/fd/1" -ef "$cc_dir/po" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/pe" ] ||
-      [ "$cc_proc/fd/1" -ef "$cc_dir/pe" ] || [ "$cc_proc/fd/2" -ef "$cc_dir/po" ]; then
+      [ "$cc_proc/fd/1" -ef "$cc_pipe_o" ] || [ "$cc_proc/fd/2" -ef "$cc_pipe_e" ] ||
+      [ "$cc_proc/fd/1" -ef "$cc_pipe_e" ] || [ "$cc_proc/fd/2" -ef "$cc_pipe_o" ]; then
       cc_list="$cc_list$cc_p "
     fi
   done
@@ -232,7 +277,43 @@ cc_members() {
       case $cc_list in *" ${cc_pair#*:} "*) cc_list="$cc_list${cc_pair%:*} " cc_grown=1 ;; esac
     done
   done
+  cc_know_others
   [ "$cc_list" != ' ' ]
+}
+
+# cc_newcomers: sets cc_files to the environments of all processes but cc_others. The fewer they
+# are, the less time is there between their list and a look at them to fork and be gone.
+cc_newcomers() {
+  cc_files=
+  for cc_proc in /proc/[0-9]*; do
+    case $cc_others in *" ${cc_proc#/proc/} "*) continue ;; esac
+    cc_files="$cc_files $cc_proc/environ"
+  done
+}
+
+# cc_know_others: adds to cc_others who was twice found not to belong to the run. Once is no proof:
+# a process that is just becoming another program shows no environment.
+cc_know_others() {
+  cc_once=$cc_twice cc_twice=' '
+  for cc_pair in $cc_tree; do
+    cc_p=${cc_pair%:*}
+    case $cc_list in *" $cc_p "*) continue ;; esac
+    case $cc_once in
+      *" $cc_p "*) cc_others="$cc_others$cc_p " ;;
+      *) cc_twice="$cc_twice$cc_p " ;;
+    esac
+  done
+}
+
+# cc_nobody: six scans in a row find nobody. One is no proof: of a chain of processes that fork
+# and end, each may be gone when it is looked at, and its child not in the list made before. The
+# last four look at newcomers only, and are quick.
+cc_nobody() {
+  cc_times=0
+  while [ $cc_times -lt 6 ]; do
+    cc_members && return 1
+    cc_times=$((cc_times + 1))
+  done
 }
 
 cc_any_left() {
@@ -242,12 +323,12 @@ cc_any_left() {
   return 1
 }
 
-# cc_stop: TERM, grace, KILL until a scan finds nobody. Sets cc_left: 0 is a proof, and what
+# cc_stop: TERM, grace, KILL until scans find nobody. Sets cc_left: 0 is a proof, and what
 # looked for one process only has proved nothing about others; and cc_names of those.
 cc_stop() {
-  cc_left=0 cc_names=
+  cc_left=0 cc_names= cc_others=' ' cc_twice=' '
   [ -e "$cc_dir/alone" ] && cc_left=-
-  cc_members || return 0
+  cc_nobody && return 0
   kill -TERM $cc_list
   kill -CONT $cc_list
   cc_clock
@@ -255,12 +336,12 @@ cc_stop() {
   while [ "$cc_now" -lt "$cc_until" ]; do
     cc_pause $cc_step
     cc_step=0.1
-    if ! cc_any_left; then cc_members || return 0; fi
+    if ! cc_any_left; then cc_nobody && return 0; fi
     cc_clock
   done
   cc_round=0
   while [ $cc_round -lt 50 ]; do
-    cc_members || return 0
+    cc_nobody && return 0
     kill -KILL $cc_list
     cc_pause 0.05
     cc_round=$((cc_round + 1))
@@ -282,7 +363,7 @@ cc_name_them() {
 cc_script() {
   trap - HUP PIPE USR1
   cc_stat self
-  echo "$cc_of $cc_start" >"$cc_dir/pid"
+  cc_note 3 31 "$cc_of $cc_start"
   [ -e "$cc_dir/end" ] && exit 0
   export COMMAND_CONSOLE_RUN="$cc_id"
   [ -z "$cc_launcher" ] || cc_launch
@@ -294,26 +375,52 @@ cc_script() {
 
 # cc_sleep_out: until the time is over or somebody cancels, however often a script of the same
 # user ends every `sleep` it finds. A sleep that ran undisturbed is never followed by another,
-# except where the files have to be looked at each second.
+# except after the first moment, and where the files have to be looked at each second.
 cc_sleep_out() {
   cc_clock
   cc_over_at=$((cc_now + cc_timeout * 100))
+  cc_moment
   while [ $cc_why != cancel ] && [ $((cc_over_at - cc_now)) -gt 5 ]; do
-    cc_step=$(((cc_over_at - cc_now + 99) / 100))
-    [ "$cc_spool" -gt 0 ] && [ $cc_step -gt 1 ] && cc_step=1
-    sleep $cc_step &
-    wait $!
-    [ $cc_why = cancel ] && kill -KILL $!
+    sleep $cc_step 8>&- &
+    cc_nap=$!
+    [ -n "$cc_brief" ] || [ "$cc_step" = 1 ] || cc_note_sleep
+    wait $cc_nap
+    [ $cc_why = cancel ] && cc_wake
+    [ -n "$cc_brief" ] && cc_tell slow && exec 8>&-
+    cc_brief=
     [ "$cc_spool" -gt 0 ] && cc_bound
     cc_clock
+    cc_step=$(((cc_over_at - cc_now + 99) / 100))
+    [ "$cc_spool" -gt 0 ] && [ $cc_step -gt 1 ] && cc_step=1
   done
+}
+
+# cc_wake: ends the sleep of this watchdog with KILL: just forked, it still has our trap and would
+# swallow a TERM. Before the first one, $! is the supervisor's.
+cc_wake() {
+  [ $! = $cc_tee_e ] && return
+  kill -KILL $!
+  wait $!
+}
+
+# cc_note_sleep: who finds the watchdog killed must find its sleep, too.
+cc_note_sleep() { cc_stat $cc_nap && cc_note 4 47 "$cc_watchdog $cc_of:$cc_start"; }
+
+# cc_moment: sets cc_step to how long a short script may take: 0.05 s, or on a busy machine three
+# times as long as it took until now. There, to follow what is over soon would only make it busier.
+cc_moment() {
+  cc_brief=$(((cc_now - cc_begun) * 3))
+  [ $cc_brief -ge 5 ] || cc_brief=5
+  [ $cc_brief -le 50 ] || cc_brief=50
+  cc_step=0.$cc_brief
+  [ $cc_brief -ge 10 ] || cc_step=0.0$cc_brief
 }
 
 # cc_bound: keeps o and e from growing without end. Their offsets stay what they were.
 cc_bound() {
-  cc_trim o "${cc_tee_o%:*}" "$cc_hole_o"
+  cc_trim o "$cc_tee_o" "$cc_hole_o"
   cc_hole_o=$cc_to
-  cc_trim e "${cc_tee_e%:*}" "$cc_hole_e"
+  cc_trim e "$cc_tee_e" "$cc_hole_e"
   cc_hole_e=$cc_to
 }
 
@@ -364,14 +471,16 @@ cc_end_slow() {
   done
 }
 
-# The sleep is ended with KILL: just forked, it still has our trap and would swallow a TERM.
-# Before the first one, $! is the supervisor's.
 # The supervisor writes the result, and asks for no more than our exit code where all went well.
 cc_watchdog() {
   cc_why=timeout cc_hole_o=0 cc_hole_e=0
-  trap '[ $! = "${cc_tee_e%:*}" ] || kill -KILL $!; exit 0' TERM
+  trap 'cc_wake; exit 0' TERM
   trap 'cc_why=cancel' USR1
-  cc_stat self && echo "$cc_of $cc_start" >"$cc_dir/wd"
+  cc_stat self
+  cc_watchdog="$cc_of $cc_start"
+  cc_note 4 47 "$cc_watchdog"
+  # In this order: who ends the run in our place creates it first, and then looks for us.
+  [ -e "$cc_dir/end" ] && exit 0
   if [ -e "$cc_dir/cancel" ]; then
     cc_why=cancel
   else
@@ -379,6 +488,7 @@ cc_watchdog() {
   fi
   cc_claim_end "$cc_why" || exit 0
   trap '' TERM USR1
+  cc_alive || cc_hold
   cc_stop
   if cc_alive; then
     [ "$cc_left" = 0 ] && exit 0
@@ -388,36 +498,86 @@ cc_watchdog() {
   cc_conclude "$cc_why" -
 }
 
+# cc_tell WORD VALUE: to the conversation, if it lives.
+cc_tell() { echo "$cc_id $1 $2" >&8; }
+
+# cc_hold: the supervisor is gone, and we end the run in its place: keeps the tee from ending
+# with the script, so that they can be asked what they could not write.
+cc_hold() {
+  cc_tees
+  # A redirection that fails must not end us: `exec` only takes over what has been opened.
+  { cc_writes "$cc_tee_o" o && exec 5>&7; } 7>"/proc/${cc_tee_o:-none}/fd/0"
+  { cc_writes "$cc_tee_e" e && exec 6>&7; } 7>"/proc/${cc_tee_e:-none}/fd/0"
+  cc_held=1
+}
+
 # cc_conclude ENDING EXIT: with cc_left and cc_names known, waits for the output and ends the run.
 cc_conclude() {
   cc_keep=$cc_left cc_keep_names=$cc_names
+  [ -z "$cc_held" ] || cc_count
+  exec 5>&- 6>&-
   cc_drain
-  cc_finish "$1" "$2" "$cc_keep" "${cc_missed:-0}" "$cc_keep_names"
+  cc_finish "$1" "$2" "$cc_keep" "${cc_missed:--}" "$cc_keep_names"
+}
+
+# cc_count: sets cc_missed to how many bytes the tee could not write, `-` if one cannot be asked,
+# and cc_printed to how many they wrote.
+cc_count() {
+  cc_missed=0 cc_printed=0 cc_at=0
+  for cc_p in o e; do
+    [ $cc_p = o ] && cc_tee=$cc_tee_o || cc_tee=$cc_tee_e
+    if cc_at_last "$cc_tee" $cc_p; then cc_miss "$cc_tee"; else cc_lacking=1; fi
+    cc_printed=$((cc_printed + cc_at))
+  done
+  [ -z "$cc_lacking" ] || [ $cc_missed -gt 0 ] || cc_missed=-
 }
 
 # cc_tees: finds the two tee where we are not who started them.
 cc_tees() {
   [ -n "$cc_tee_o" ] && return
-  for cc_proc in /proc/[0-9]*; do
-    if [ "$cc_proc/fd/0" -ef "$cc_dir/po" ]; then
-      cc_stat "${cc_proc#/proc/}" && cc_tee_o=$cc_of:$cc_start
-    elif [ "$cc_proc/fd/0" -ef "$cc_dir/pe" ]; then
-      cc_stat "${cc_proc#/proc/}" && cc_tee_e=$cc_of:$cc_start
-    fi
+  cc_noted 5
+  cc_tee_o=$cc_first cc_tee_e=$cc_second
+}
+
+# cc_writes PROCESS o|e: it lives and is the tee that writes this file.
+cc_writes() { [ "/proc/${1:-none}/fd/1" -ef "$cc_dir/$2" ]; }
+
+# cc_at_last PROCESS o|e: the same, once a tee that this process has only just forked got that far.
+cc_at_last() {
+  cc_turn=0
+  until cc_writes "$1" "$2"; do
+    cc_stat "${1:-none}" && [ "$cc_parent" = "$cc_self" ] && [ "$cc_state" != Z ] || return
+    # It writes, and not into this file: scripts may remove whatever is theirs.
+    case $cc_line in *" (tee) "*) return 1 ;; esac
+    cc_turn=$((cc_turn + 1))
+    [ $cc_turn -lt 200 ] || return
+    [ $cc_turn -lt 20 ] || cc_pause 0.02
   done
 }
 
-# cc_copying: one of the tee lives. Sets cc_copied to their positions, cc_states to S for each
-# that sleeps.
-cc_copying() {
+# cc_pipes: sets cc_pipe_o and cc_pipe_e to names of what the script's streams are, as long as a
+# tee or the supervisor lives.
+cc_pipes() {
+  cc_tees
+  cc_pipe_o=/proc/none cc_pipe_e=/proc/none
+  cc_alive && cc_pipe_o=/proc/$cc_sup/fd/5 cc_pipe_e=/proc/$cc_sup/fd/6
+  cc_writes "$cc_tee_o" o && cc_pipe_o=/proc/$cc_tee_o/fd/0
+  cc_writes "$cc_tee_e" e && cc_pipe_e=/proc/$cc_tee_e/fd/0
+}
+
+# cc_copying: one of the tee lives.
+cc_copying() { cc_writes "$cc_tee_o" o || cc_writes "$cc_tee_e" e; }
+
+# cc_at_work: sets cc_copied to the positions of the tee that live, cc_states to S for each that
+# sleeps.
+cc_at_work() {
   cc_copied= cc_states=
   for cc_p in $cc_tee_o $cc_tee_e; do
-    cc_stat "${cc_p%:*}" && [ "$cc_start" = "${cc_p#*:}" ] && [ "$cc_state" != Z ] || continue
+    cc_writes $cc_p o || cc_writes $cc_p e || continue
     cc_key= cc_at=
-    read -r cc_key cc_at <"/proc/${cc_p%:*}/fdinfo/1"
+    cc_stat $cc_p && read -r cc_key cc_at <"/proc/$cc_p/fdinfo/1"
     cc_copied="$cc_copied $cc_at" cc_states=$cc_states$cc_state
   done
-  [ -n "$cc_states" ]
 }
 
 # cc_drain: until all that the script has printed is in the files: then the tee end. Where a
@@ -427,28 +587,25 @@ cc_drain() {
   cc_turn=0 cc_before=
   while cc_copying; do
     cc_turn=$((cc_turn + 1))
-    [ $cc_turn -lt 40 ] && continue
+    [ $cc_turn -lt 100 ] && continue
+    cc_at_work
     [ "$cc_states$cc_copied" = "$cc_before" ] && break
-    [ $cc_turn -gt 100 ] && break
+    [ $cc_turn -gt 160 ] && break
     case $cc_states in
       *[!S]*) cc_before= ;;
       *) cc_before=$cc_states$cc_copied ;;
     esac
     cc_pause 0.05
   done
-  [ -n "$cc_states" ] || return
-  cc_divert "$cc_tee_o" po
-  cc_divert "$cc_tee_e" pe
+  cc_divert "$cc_tee_o" o
+  cc_divert "$cc_tee_e" e
 }
 
-# cc_divert TEE PIPE: a process that lives on gets no SIGPIPE. Opened for both first: who only
-# reads would wait here for a writer that may have gone just now.
+# cc_divert TEE o|e: a process that lives on gets no SIGPIPE: somebody else reads its pipe first.
 cc_divert() {
-  cc_stat "${1%:*}" && [ "$cc_start" = "${1#*:}" ] && [ "$cc_state" != Z ] || return
-  exec 7<>"$cc_dir/$2" 8<"$cc_dir/$2" 7>&-
-  cat <&8 8<&- 3<&- 4>&- >/dev/null &
-  exec 8<&-
-  kill -KILL "${1%:*}"
+  cc_writes "$1" "$2" || return
+  { cat <&7 7<&- 3<&- 4>&- 8>&- >/dev/null & } 7<"/proc/$1/fd/0"
+  kill -KILL "$1"
 }
 
 # cc_miss TEE: adds to cc_missed what this tee could not write to its file: it writes each byte
@@ -469,69 +626,83 @@ cc_miss() {
   cc_missed=$((cc_missed + cc_both - 2 * cc_at))
 }
 
-# cc_supervisor: claims the run, answers 1 or 0 on stdout (x: cannot write), runs the script.
+# cc_supervisor: claims the run, says whether it is ours (1, 0; x: cannot write), runs the script.
+# Its streams are two pipes that nobody else uses: the ways that the script's output will take.
 cc_supervisor() {
-  exec 3<&- 4>&- </dev/null 2>/dev/null
+  exec 9<&- 7<&0 5>/proc/self/fd/0 6>&1 </dev/null >/dev/null
   trap '' HUP PIPE USR1
   cc_stat self
-  cc_exclusive "$cc_dir/sup" "$cc_of $cc_start $cc_boot"
-  cc_code=$?
-  if [ $cc_code = 1 ]; then
-    if [ -e "$cc_dir/sup" ]; then echo 0; else echo x; fi
-    exit 0
-  fi
+  cc_self=$cc_of
+  cc_claim "$cc_self" "$cc_start"
+  case $? in
+    1)
+      if [ -e "$cc_dir/state" ]; then cc_tell fresh 0; else cc_tell fresh x; fi
+      exit 0
+      ;;
+    2)
+      rm -rf "$cc_dir"
+      cc_tell fresh x
+      exit 0
+      ;;
+  esac
   if [ -e "$cc_done" ]; then
     rm -rf "$cc_dir"
-    echo 0
+    cc_tell fresh 0
     exit 0
   fi
-  if ! { [ $cc_code = 0 ] && printf '%-63s\n' 'none' >"$cc_dir/result"; }; then
-    rm -rf "$cc_dir"
-    echo x
-    exit 0
-  fi
-  echo 1
-  exec >/dev/null
   cc_tee_up
+  cc_tell fresh 1
   (cc_watchdog) 5>&- 6>&- &
   cc_watch=$!
-  (cc_script) >&5 2>&6 5>&- 6>&-
+  (cc_script) >&5 2>&6 5>&- 6>&- 8>&-
   cc_exit=$?
-  cc_missed=0
-  cc_miss "${cc_tee_o%:*}"
-  cc_miss "${cc_tee_e%:*}"
+  cc_count
   exec 5>&- 6>&-
   if cc_claim_end exit; then
     kill $cc_watch
-    wait $cc_watch
+    cc_let_go
     cc_left=- cc_names=
     cc_conclude exit $cc_exit
   else
     cc_ended_by_others
   fi
+  # Where process 1 does not reap, nobody else would.
+  wait $cc_tee_o $cc_tee_e
+  [ -n "$cc_lacking" ] || cc_tell over "$cc_printed"
   exit 0
 }
 
-# cc_tee_up: each pipe is opened for both first, and handed over open: then nobody waits here for
-# a tee that was killed at once. What a tee says is not output: it may not write there.
+# cc_tee_up: the pipes are handed over open: then nobody waits here for a tee that was killed at
+# once. What a tee says is not output: it may not write there.
 cc_tee_up() {
-  exec 7<>"$cc_dir/po" 8<"$cc_dir/po" 5>"$cc_dir/po" 7>&-
-  tee /dev/null <&8 8<&- 5>&- >>"$cc_dir/o" 2</dev/null &
+  tee /dev/null <&7 7<&- 5>&- 6>&- 8>&- >>"$cc_dir/o" 2</dev/null &
   cc_tee_o=$!
-  exec 7<>"$cc_dir/pe" 8<"$cc_dir/pe" 6>"$cc_dir/pe" 7>&-
-  tee /dev/null <&8 8<&- 5>&- 6>&- >>"$cc_dir/e" 2</dev/null &
+  exec 7</proc/self/fd/6
+  tee /dev/null <&7 7<&- 5>&- 6>&- 8>&- >>"$cc_dir/e" 2</dev/null &
   cc_tee_e=$!
-  exec 8<&-
-  cc_stat $cc_tee_o && cc_tee_o=$cc_tee_o:$cc_start
-  cc_stat $cc_tee_e && cc_tee_e=$cc_tee_e:$cc_start
+  exec 7<&-
+  cc_note 5 31 "$cc_tee_o $cc_tee_e"
+}
+
+# cc_let_go: waits for the watchdog.
+cc_let_go() {
+  wait $cc_watch
+  cc_code=$?
+  [ $cc_code -le 128 ] || cc_end_sleep
+}
+
+# cc_end_sleep: a watchdog that was killed has left it.
+cc_end_sleep() {
+  cc_noted 4
+  [ -n "$cc_third" ] && cc_stat "${cc_third%:*}" && [ "$cc_start" = "${cc_third#*:}" ] &&
+    kill -KILL "${cc_third%:*}"
 }
 
 # cc_ended_by_others: the watchdog ended the script, or whoever cancels in its place.
 cc_ended_by_others() {
   # It may sleep on: whoever ended it did not know of it, as its file is empty on a full disk.
   kill -USR1 $cc_watch
-  wait $cc_watch
-  cc_code=$?
+  cc_let_go
   cc_left=0 cc_names=
   case $cc_code in
     0) [ -e "$cc_dir/alone" ] && cc_left=- ;;
@@ -566,8 +737,8 @@ cc_no_place() {
 # cc_no_room: what the run needs could not be written. It goes again, unless somebody else who
 # starts it just now has claimed it; and not even then between a look and the removal.
 cc_no_room() {
-  cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"
-  [ $? = 1 ] && [ -e "$cc_dir/sup" ] || rm -rf "$cc_dir"
+  cc_claim 0 0
+  [ $? = 1 ] && [ -e "$cc_dir/state" ] || rm -rf "$cc_dir"
   cc_refuse DiskFull
 }
 
@@ -589,16 +760,22 @@ cc_reachable() {
   return 1
 }
 
-# cc_fit: can the script run here? Nothing was made yet. Leaves us in its directory.
-cc_fit() {
-  for cc_try in setsid mkfifo tee; do
-    command -v $cc_try >/dev/null || cc_refuse ProgramNotFound $cc_try || return
-  done
+# cc_enter: to where the script is to begin.
+cc_enter() {
+  cd "$cc_origin"
   if [ -n "$cc_workdir" ]; then
-    cd "$cc_workdir" || cc_refuse DirectoryNotExists || return
+    cd "$cc_workdir"
   else
     cd "${HOME:-/}" || cd /
   fi
+}
+
+# cc_fit: can the script run here? Nothing was made yet. Leaves us in its directory.
+cc_fit() {
+  for cc_try in setsid tee; do
+    command -v $cc_try >/dev/null || cc_refuse ProgramNotFound $cc_try || return
+  done
+  cc_enter || cc_refuse DirectoryNotExists || return
   if [ -n "$cc_launcher" ]; then
     cc_reachable "$cc_launcher" || cc_refuse LauncherNotFound
     return
@@ -616,16 +793,14 @@ cc_prepare() {
   if [ -n "$cc_single" ]; then
     true >"$cc_dir/alone" || cc_no_room || return
   fi
-  [ -p "$cc_dir/pe" ] || mkfifo -m 600 "$cc_dir/po" "$cc_dir/pe"
-  cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" &&
-    [ -p "$cc_dir/po" ] && [ -p "$cc_dir/pe" ] || cc_no_room
+  cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" || cc_no_room
 }
 
 cc_start_run() {
+  cc_forget
   if cc_find; then
-    if [ -e "$cc_done" ] || [ -e "$cc_dir/sup" ]; then
+    if [ -e "$cc_done" ] || [ -e "$cc_dir/state" ]; then
       cc_about 0
-      cc_converse <&3
       return
     fi
   fi
@@ -635,26 +810,61 @@ cc_start_run() {
     [ $((cc_now / 100)) -gt "$cc_asked" ] || cc_refuse Restarted || return
   fi
   cc_prepare || return
-  cc_parent_of_it=1
-  cc_supervisor | cc_answer
-}
-
-cc_answer() {
-  cc_fresh=
-  read -r cc_fresh
-  case $cc_fresh in
-    1) cc_about 1 ;;
-    0) cc_parent_of_it='' && cc_about 0 ;;
+  # Open before anybody is told to write there, as a pipe without a writer is at its end.
+  exec 8>/proc/self/fd/9
+  printf '%s %s\n%s' "$cc_lines" "$cc_found" "$cc_functions" >&3
+  cc_hears fresh over
+  exec 8>&-
+  case $cc_value in
+    1) cc_listens=$cc_id && cc_about 1 ;;
+    0) cc_about 0 ;;
     *) cc_no_room ;;
   esac
-  cc_converse <&3
-  kill -KILL $$
 }
 
-# cc_converse: the channel stays for what follows, a round trip and a shell cheaper each.
+# cc_forget: whatever is still known of another run.
+cc_forget() {
+  cc_tee_o= cc_tee_e= cc_held= cc_missed= cc_lacking= cc_listens= cc_long= cc_printed=
+  cc_self=
+}
+
+# cc_hears WORD ...: waits for one of these words about the run. Sets cc_value; fails where nobody
+# is left who could say it.
+cc_hears() {
+  cc_value=
+  while read -r cc_whose cc_heard cc_value <&9; do
+    [ "$cc_whose" = "$cc_id" ] || continue
+    case " $* " in *" $cc_heard "*) return 0 ;; esac
+  done
+  return 1
+}
+
+# cc_takes LINES: reads functions. Keeps those that the hub needs in cc_functions: the script's
+# text comes last, and is not among them.
+cc_takes() {
+  cc_turn=$1 cc_program= cc_functions= cc_lines=0
+  while [ "$cc_turn" -gt 0 ]; do
+    IFS= read -r cc_line || return
+    if [ "$cc_line" = 'cc_text() {' ]; then
+      cc_functions=$cc_program cc_lines=$(($1 - cc_turn))
+    fi
+    cc_program="$cc_program$cc_line
+"
+    cc_turn=$((cc_turn - 1))
+  done
+  eval "$cc_program"
+}
+
+# cc_converse: the channel stays for what follows, a round trip and a shell cheaper each. Nothing
+# is started before all that belongs to it is here.
 cc_converse() {
   while read -r cc_word cc_a cc_b cc_c; do
     case $cc_word in
+      start)
+        cc_takes "$cc_a" || return
+        cc_parameters
+        cc_start_run </dev/null
+        ;;
       follow) cc_follow "$cc_a" "$cc_b" "$cc_c" </dev/null ;;
       acknowledge) cc_acknowledge "$cc_a" </dev/null ;;
       *) return ;;
@@ -678,7 +888,9 @@ cc_lost() {
     # Whoever began to end it was killed, or is at it just now and will say the same.
     cc_why_ended
     case $cc_why in cancel | timeout) ;; *) cc_why=lost ;; esac
+    cc_hold
     cc_stop
+    cc_guarded || cc_end_sleep
   else
     cc_why=rebooted
   fi
@@ -721,15 +933,16 @@ cc_skip() {
 }
 
 # cc_tails FROM_O FROM_E: GNU tail waits on inotify and ends with the supervisor. Where the
-# supervisor is not a child of this shell (we came back) and process 1 does not reap it, as in
-# many containers, tail would wait for ever: then cc_nudge ends it and the console asks again.
+# hub of that one is not ours (we came back) and process 1 does not reap it, as in many
+# containers, tail would wait for ever: then cc_nudge ends it and the console asks again.
 cc_tails() {
+  cc_forget_readers
   (cc_reads o "$1" self && exec tail -c "+$(($1 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/o") &
   cc_tail=$!
   (cc_reads e "$2" self && exec tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/e") >&4 &
   cc_tail_e=$! cc_nudger=
-  if [ -z "$cc_parent_of_it" ]; then
-    cc_nudge >/dev/null 3<&- 4>&- &
+  if [ "$cc_listens" != "$cc_id" ]; then
+    cc_nudge >/dev/null 4>&- &
     cc_nudger=$!
   fi
   wait $cc_tail_e
@@ -754,10 +967,20 @@ cc_nudge() {
   done
 }
 
+# cc_forget_readers: what is known of readers that have ended need not be.
+cc_forget_readers() {
+  cc_gone=
+  for cc_file in "$cc_dir"/f.[oe].*; do
+    [ -e "$cc_file" ] && [ ! -e "/proc/${cc_file##*.}/fd/0" ] && cc_gone="$cc_gone ${cc_file##*/}"
+  done
+  [ -z "$cc_gone" ] || (cd "$cc_dir" && rm -f $cc_gone)
+}
+
 # cc_polls FROM_O FROM_E: the same with any tail and cat; an open file remembers its place.
 # The beat makes a poller whose reader has gone die of SIGPIPE.
 cc_polls() {
   exec 5<"$cc_dir/o" 6<"$cc_dir/e"
+  cc_forget_readers
   # Ended from outside, the waiting shell must go too: it holds the channel.
   cc_reads o "$1" $$ && cc_reads e "$2" $$ || return
   tail -c "+$(($1 + 1))" <&5
@@ -776,10 +999,15 @@ cc_polls() {
   exec 5<&- 6<&-
 }
 
-# cc_rest o|e FROM: nothing more will come. An empty file needs no program to print it.
+# cc_rest o|e FROM: nothing more will come. An empty file needs no program to print it, and where
+# there is a result, nobody drops bytes any more.
 cc_rest() {
   [ -s "$cc_dir/$1" ] || return 0
-  (cc_reads "$1" "$2" self && exec tail -c "+$(($2 + 1))" "$cc_dir/$1")
+  if [ -n "$cc_dot" ]; then
+    tail -c "+$(($2 + 1))" "$cc_dir/$1"
+  else
+    (cc_reads "$1" "$2" self && exec tail -c "+$(($2 + 1))" "$cc_dir/$1")
+  fi
 }
 
 # cc_stream FROM_O FROM_E HOW: whether all was sent.
@@ -796,16 +1024,55 @@ cc_stream() {
   fi
 }
 
+# cc_moment_over: lets a run that is over in a moment be over before anybody looks.
+cc_moment_over() {
+  [ "$cc_listens" = "$cc_id" ] && [ -z "$cc_long" ] || return
+  cc_long=1
+  cc_hears slow over
+  [ "$cc_heard" = slow ] && cc_over && cc_hears over
+  cc_printed=$cc_value
+}
+
+# cc_little o|e: sets cc_all to what the file holds, which is little, if it is text. Nothing else
+# could be held exactly: then the count differs from the place in the file that we have come to.
+cc_little() {
+  cc_all= cc_size=0 cc_key= cc_at=0 cc_line=
+  [ -s "$cc_dir/$1" ] || return 0
+  {
+    while IFS= read -r cc_line; do
+      cc_all="$cc_all$cc_line
+"
+      cc_size=$((cc_size + ${#cc_line} + 1))
+    done <&7
+    cc_all=$cc_all$cc_line cc_size=$((cc_size + ${#cc_line}))
+    read -r cc_key cc_at </proc/self/fdinfo/7
+  } 7<"$cc_dir/$1"
+  [ $cc_size = "$cc_at" ]
+}
+
+# cc_at_once: a run that is over and has printed little needs no program to be read, and one
+# message for each stream.
+cc_at_once() {
+  [ "${cc_printed:-9999}" -le 2000 ] && cc_over && cc_little e || return
+  cc_all_e=$cc_all
+  cc_little o || return
+  printf '\036%s flow\n%s\036%s end\n' "$cc_nonce" "$cc_all_e" "$cc_nonce" >&4
+  printf '\036%s flow\n%s\036%s end\n\036%s %s\n' "$cc_nonce" "$cc_all" "$cc_nonce" \
+    "$cc_nonce" "result $cc_ending $cc_exit $cc_left $cc_lost${cc_names:+ }$cc_names"
+}
+
 cc_follow() {
-  if ! cc_find || [ ! -e "$cc_dir/sup" ]; then
+  if ! cc_find || [ ! -e "$cc_dir/state" ]; then
     cc_frame gone
     return
   fi
   cc_wait=0
-  while [ ! -s "$cc_dir/sup" ] && [ $cc_wait -lt 20 ]; do
+  while [ ! -s "$cc_dir/state" ] && [ $cc_wait -lt 20 ]; do
     cc_pause 0.1
     cc_wait=$((cc_wait + 1))
   done
+  cc_moment_over
+  [ "$1.$2" = 0.0 ] && cc_at_once && return
   cc_hole o
   cc_holes=$cc_hole
   cc_hole e
@@ -823,8 +1090,7 @@ cc_follow() {
     if [ "$cc_holes" = "$cc_now_at,$cc_hole" ]; then cc_frame broken; else cc_frame again; fi
     return
   fi
-  cc_over || cc_lost
-  cc_over
+  cc_over || { cc_lost; cc_over; }
   cc_frame result "${cc_ending:-lost}" "$cc_exit" "$cc_left" "$cc_lost" $cc_names
 }
 
@@ -835,7 +1101,7 @@ cc_cancel() {
     return
   fi
   mkdir -m 700 "$cc_found/.done" "$cc_dir"
-  if cc_exclusive "$cc_dir/sup" "0 0 $cc_boot"; then
+  if cc_claim 0 0; then
     true >>"$cc_dir/o"
     true >>"$cc_dir/e"
     # It never starts. Or it did, and its directory was removed: the cookie tells.
@@ -859,7 +1125,9 @@ cc_cancel() {
 # it lives, writes the result.
 cc_take_over() {
   cc_claim_end cancel
+  cc_alive || cc_hold
   cc_stop
+  cc_guarded || cc_end_sleep
   cc_keep=$cc_left cc_keep_names=$cc_names cc_wait=0
   while ! cc_over && cc_alive && [ $cc_wait -lt 200 ]; do
     cc_pause 0.05
@@ -874,8 +1142,10 @@ cc_acknowledge() {
   cc_find || cc_make || cc_no_place || return
   [ -d "$cc_found/.done" ] || mkdir "$cc_found/.done"
   # On a full disk a name can still be moved.
-  true >"$cc_done" || mv "$cc_dir/sup" "$cc_done" || cc_refuse DiskFull || return
+  true >"$cc_done" || mv "$cc_dir/state" "$cc_done" || cc_refuse DiskFull || return
   rm -rf "$cc_dir"
+  cc_listens=
+  cd /
   [ "$1" = sweep ] && find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
   cc_frame acknowledged
 }
@@ -883,16 +1153,54 @@ cc_acknowledge() {
 cc_main() {
   cc_parameters
   cc_frame hello
-  exec 3<&0 4>&2 2>/dev/null </dev/null
+  exec 3<&0 4>&2 6>&1 2>/dev/null </dev/null
   unset CDPATH IFS
   set +e +f
-  cc_boot= cc_parent_of_it=
+  cc_boot= cc_lines=0 cc_functions=
   read -r cc_boot </proc/sys/kernel/random/boot_id
   cc_bases
+  cd .
+  cc_origin=$PWD
+  cc_forget
   case $1 in
-    start) cc_start_run ;;
-    converse) cc_converse <&3 ;;
+    start | converse) : | cc_hub "$1" | : ;;
     cancel) cc_cancel ;;
   esac
   exit 0
+}
+
+# cc_hub HOW: forks the conversation, then a supervisor whenever that one asks. It has nothing of
+# the channel, so that this is over with the conversation.
+cc_hub() {
+  # Both ends of each, before anybody else is there: a pipe without a writer is at its end.
+  exec 7<&0 5>/proc/self/fd/0 9</proc/self/fd/1
+  cc_stat self
+  cc_hub=$cc_of
+  cc_conversation "$1" <&3 3>&5 5>&- >&6 6>&- 7<&- &
+  exec 3<&- 4>&- 5>&- 6>&- </dev/null >/dev/null
+  while read -r cc_a cc_b <&7; do
+    cc_forget
+    cc_takes "$cc_a" <&7 || return
+    cc_parameters
+    cc_at "$cc_b"
+    cc_own=$cc_dir/$cc_file
+    cc_enter
+    cc_clock
+    cc_begun=$cc_now
+    {
+      : | cc_supervisor | :
+      cc_tell over
+    } 8>/proc/self/fd/9
+    cd /
+  done
+  wait
+}
+
+# cc_conversation HOW: on the channel. Where its run goes on, the hub need not wait for that.
+cc_conversation() {
+  # Here a character is a byte.
+  LC_ALL=C
+  [ "$1" = start ] && cc_start_run </dev/null
+  cc_converse
+  [ -z "$cc_listens" ] || cc_over || kill -KILL "$cc_hub"
 }

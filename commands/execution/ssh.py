@@ -3,7 +3,9 @@
 Each operation sends one program (see ``remote``) over one channel (see ``pool``) and reads
 frames. A channel that has started a run is kept for a few seconds, because the same caller
 usually follows it at once and acknowledges it soon after; the instance then starts one shell
-for a run instead of three. Nothing depends on that: any other process may go on instead.
+for a run instead of three. Once the run is acknowledged, the next one on that instance may use
+the channel, one at a time: its shell has read the program already. Nothing depends on that: any
+other process may go on instead.
 
 Reads block, and never by polling: the transport's thread rings a bell for both streams. The
 exit code comes in a frame and not from SSH, so a lost connection never loses it.
@@ -20,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import paramiko
 
@@ -30,7 +33,7 @@ from commands.errors import (
     RunLost,
     StartRefused,
 )
-from commands.execution import dialect, remote, windows
+from commands.execution import dialect, remote, sentences, windows
 from commands.execution.dialect import Dialect
 from commands.execution.dialing import Timing
 from commands.execution.executor import (
@@ -39,9 +42,11 @@ from commands.execution.executor import (
     Cancelled,
     Ending,
     Endpoint,
+    Examined,
     Finished,
     Gap,
     Handle,
+    Needs,
     Offsets,
     Output,
     RunSpec,
@@ -63,73 +68,26 @@ NAMING = 10.0
 KEEP = 10.0
 """Seconds that a channel is kept for the next request about the same run."""
 _Place = tuple[str, int, str, str]
+T = TypeVar("T")
 _CHUNK = 256 * 1024
 _SENTENCE = 2000
 _NAME = 255
 _ID = 64
 _NAMES = 200
 _REFUSALS = {
-    "DirectoryNotExists": (
-        ErrorCode.DIRECTORY_NOT_EXISTS,
-        "The execution path {workdir} does not exist there, or may not be entered.",
-    ),
-    "InterpreterNotFound": (
-        ErrorCode.INTERPRETER_NOT_FOUND,
-        "The script asks for {interpreter}, which is not installed there.",
-    ),
-    "LauncherNotFound": (
-        ErrorCode.LAUNCHER_NOT_FOUND,
-        (
-            "The launcher starts {launcher}, which is not installed there or may not be executed. "
-            "Install it in a directory of PATH there, or name it by its full path."
-        ),
-    ),
-    "StateDirectoryUnusable": (
-        ErrorCode.STATE_DIRECTORY_UNUSABLE,
-        (
-            "Neither ~/.command-console nor /var/tmp/.command-console-<uid> can be used "
-            "there. Check owner, permissions, free space, and that the name of the home "
-            "directory is plain ASCII of at most 230 characters."
-        ),
-    ),
-    "DiskFull": (
-        ErrorCode.DISK_FULL,
-        (
-            "There is no room for the script in ~/.command-console or /var/tmp there: the disk, "
-            "its inodes or a quota are used up. Make room and run it again."
-        ),
-    ),
-    "ProgramNotFound": (
-        ErrorCode.EXECUTION_EXCEPTION,
-        "The program {program} (coreutils, util-linux or busybox) is not installed there.",
-    ),
+    "DirectoryNotExists": (ErrorCode.DIRECTORY_NOT_EXISTS, sentences.NO_DIRECTORY),
+    "InterpreterNotFound": (ErrorCode.INTERPRETER_NOT_FOUND, sentences.NO_INTERPRETER),
+    "LauncherNotFound": (ErrorCode.LAUNCHER_NOT_FOUND, sentences.NO_LAUNCHER),
+    "StateDirectoryUnusable": (ErrorCode.STATE_DIRECTORY_UNUSABLE, sentences.NO_STATE_DIRECTORY),
+    "DiskFull": (ErrorCode.DISK_FULL, sentences.DISK_FULL),
+    "ProgramNotFound": (ErrorCode.EXECUTION_EXCEPTION, sentences.NO_PROGRAM),
     **windows.REFUSALS,
 }
 
-
-_RESTARTED = (
-    "The instance was restarted just after it was asked to run the script and before it answered, "
-    "and knows nothing of it. Look there for its effects before running it again."
-)
 _CLOSED_DOORS = {
-    remote.NO_ACCOUNT: (
-        ErrorCode.ACCOUNT_NOT_EXISTS,
-        "There is no user {run_as} on the instance. Make one there, or choose another user.",
-    ),
-    remote.NOT_LET_THROUGH: (
-        ErrorCode.RUN_AS_REFUSED,
-        (
-            "{user} may not run commands as {run_as} without a password there. Add the line "
-            '"{user} ALL=({run_as}) NOPASSWD: /bin/sh" there with visudo.'
-        ),
-    ),
-    remote.NO_SUDO: (
-        ErrorCode.RUN_AS_REFUSED,
-        (
-            "sudo is not installed there, so that {user} cannot run commands as {run_as}. Install "
-            'it and add the line "{user} ALL=({run_as}) NOPASSWD: /bin/sh" there with visudo.'
-        ),
-    ),
+    remote.NO_ACCOUNT: (ErrorCode.ACCOUNT_NOT_EXISTS, sentences.NO_ACCOUNT),
+    remote.NOT_LET_THROUGH: (ErrorCode.RUN_AS_REFUSED, sentences.NOT_LET_THROUGH),
+    remote.NO_SUDO: (ErrorCode.RUN_AS_REFUSED, sentences.NO_SUDO),
 }
 
 
@@ -176,6 +134,12 @@ class _Conversation:
         }
         self._waiting: deque[tuple[Stream, Frame | bytes]] = deque()
 
+    @property
+    def open(self) -> bool:
+        """Whether the other side takes requests, as far as anybody knows."""
+        channel = self.session.channel
+        return self.session.connected and not (channel.closed or channel.eof_received)
+
     def serve(self, call: Call) -> None:
         """Belong to ``call`` from now on. Raises ConnectionLost where it was abandoned."""
         self._call = call
@@ -216,13 +180,11 @@ class _Conversation:
         said = self.noise()
         if self._command == windows.command():
             return windows.no_shell(said)
-        told = f" It said: {said}" if said else ""
         if self._command != remote.COMMAND:
             closed = _CLOSED_DOORS.get(self.session.exit_code(1.0) or 0)
             if closed is not None:
-                return _ClosedDoor(closed[1].format(**self._names) + told, code=closed[0])
-        text = f"The instance gave no usable shell.{told}"
-        return ConnectFailed(text, code=ErrorCode.PROTOCOL_ERROR)
+                return _ClosedDoor(_with(said, closed[1] % self._names), code=closed[0])
+        return ConnectFailed(_with(said, sentences.NO_SHELL), code=ErrorCode.PROTOCOL_ERROR)
 
     def _read_rest(self) -> None:
         """Read what came before the channel ended: where sending failed, nobody has yet."""
@@ -330,6 +292,7 @@ class SshExecutor:
         self.pool.on_tick.append(self._expire)
         self._lock = threading.Lock()
         self._kept: dict[tuple[Endpoint, str, str], _Conversation] = {}
+        self._free: dict[tuple[Endpoint, str], _Conversation] = {}
         self._calls: set[Call] = set()
         # Not by endpoint: that would keep keys and passwords for ever.
         self._no_wait: set[_Place] = set()
@@ -362,18 +325,35 @@ class SshExecutor:
             return remote.system_name(_granted(talk.frame(NAMING), "system", 0))
         return ""
 
+    def examine(self, endpoint: Endpoint, needs: Needs) -> Examined:
+        """See ``Executor.examine``."""
+        with _edge(), self._calling() as call:
+            # Not on any that is open: one that died unseen would be waited for.
+            self.pool.reach(endpoint, call)
+            if endpoint.system == "windows":
+                return Examined(whole=False)
+            talk = self._open(
+                endpoint, needs.run_as, lambda nonce: remote.probe_program(nonce, needs), call
+            )
+            with contextlib.closing(talk):
+                return _examined(talk, needs)
+
     def start(self, endpoint: Endpoint, spec: RunSpec) -> Started:
         """See ``Executor.start``."""
         with _edge(), self._calling(spec.run_id) as call:
             try:
-                talk = self._open(endpoint, spec.run_as, _starter(endpoint, spec), call)
+                talk = self._asked_to_start(endpoint, spec, call)
+                if talk is None:
+                    make = dialect.of(endpoint.system).start_program
+                    program = _starter(endpoint, spec, make)
+                    talk = self._open(endpoint, spec.run_as, program, call)
             except _ClosedDoor as error:
                 raise StartRefused(error.message, code=error.code) from None
             with _closing_on_error(talk):
                 frame = talk.frame(ANSWER)
                 if frame.word == "refused":
                     raise _refusal(frame, spec)
-                started = _started(frame)
+                started = _started(frame, talk.session.host_key_fingerprint)
             self._keep((endpoint, spec.run_as, spec.run_id), talk)
             return started
 
@@ -417,6 +397,20 @@ class SshExecutor:
                 self._no_wait.add(place)
         raise ConnectionLost("The instance stopped sending the output half-way.")
 
+    def waits_for(self, endpoint: Endpoint, handle: Handle) -> str:
+        """See ``Executor.waits_for``."""
+        if endpoint.system == "windows":
+            return ""
+        with _edge(), self._calling() as call:
+            session = self.pool.open_on(self.pool.reach(endpoint, call))
+            if session is None:
+                return ""
+            with contextlib.closing(session):
+                talk = _Conversation(session, endpoint.user, handle.run_as)
+                talk.serve(call)
+                talk.begin(remote.stall_program(talk.nonce, handle), ANSWER)
+                return remote.stall_of(_granted(talk.frame(ANSWER), "stall", 1))
+
     def cancel(self, endpoint: Endpoint, handle: Handle) -> Cancelled:
         """See ``Executor.cancel``."""
         with _edge(), self._calling() as call:
@@ -434,9 +428,12 @@ class SshExecutor:
         sweep = place not in self._swept
         with _edge(), self._calling() as call:
             talk = self._ask(endpoint, handle, remote.acknowledge_request(sweep=sweep), call)
-            with contextlib.closing(talk):
-                frame = talk.frame(ANSWER)
-            _granted(frame, "acknowledged", 0)
+            with _closing_on_error(talk):
+                _granted(talk.frame(ANSWER), "acknowledged", 0)
+            if endpoint.system == "linux":
+                self._set_free((endpoint, handle.run_as), talk)
+            else:
+                talk.close()
         self._swept.add(place)
 
     def abandon(self, run_id: str) -> None:
@@ -449,7 +446,8 @@ class SshExecutor:
         """See ``Executor.close``."""
         self.pool.close()
         with self._lock:
-            kept, self._kept = list(self._kept.values()), {}
+            kept = [*self._kept.values(), *self._free.values()]
+            self._kept, self._free = {}, {}
         for talk in kept:
             talk.close()
 
@@ -484,13 +482,43 @@ class SshExecutor:
             talk.begin(program(talk.nonce), ANSWER)
         return talk
 
+    def _asked_to_start(
+        self, endpoint: Endpoint, spec: RunSpec, call: Call
+    ) -> _Conversation | None:
+        """A free channel that was asked to start the run; None where there is none."""
+        with self._lock:
+            talk = self._free.pop((endpoint, spec.run_as), None)
+        if talk is None:
+            return None
+        with _closing_on_error(talk):
+            make = dialect.of(endpoint.system).start_request
+            request = _starter(endpoint, spec, make)(talk.nonce)
+            if request is not None and talk.open:
+                talk.serve(call)
+                talk.ask(request)
+                return talk
+        talk.close()
+        return None
+
+    def _set_free(self, key: tuple[Endpoint, str], talk: _Conversation) -> None:
+        """Keep the channel of a run that is over for the next one. One is enough."""
+        talk.since = time.monotonic()
+        with self._lock:
+            over = self._free.get(key)
+            if self.pool.closed:
+                over = talk
+            else:
+                self._free[key] = talk
+        if over is not None:
+            over.close()
+
     def _ask(self, endpoint: Endpoint, handle: Handle, request: bytes, call: Call) -> _Conversation:
         """The kept channel of the run, or a new one, with ``request`` sent."""
         with self._lock:
             talk = self._kept.pop((endpoint, handle.run_as, handle.run_id), None)
         if talk is not None:
             with contextlib.suppress(ConnectionLost), _closing_on_error(talk):
-                if talk.session.connected and not talk.session.channel.closed:
+                if talk.open:
                     talk.serve(call)
                     talk.ask(request)
                     return talk
@@ -515,13 +543,18 @@ class SshExecutor:
         """Let go of what is overdue. The pool's keeper calls it, so it must not wait."""
         now = time.monotonic()
         with self._lock:
-            old = [key for key, talk in self._kept.items() if now - talk.since > KEEP]
-            talks = [self._kept.pop(key) for key in old]
+            talks = [*_overdue(self._kept, now), *_overdue(self._free, now)]
         for talk in talks:
             talk.session.close_soon()
         for call in self._in_progress():
             if call.due is not None and call.due < now:
                 call.cut()
+
+
+def _overdue(kept: dict[T, _Conversation], now: float) -> list[_Conversation]:
+    """Those that have been kept for long enough, taken out."""
+    old = [key for key, talk in kept.items() if now - talk.since > KEEP]
+    return [kept.pop(key) for key in old]
 
 
 class _Receiver:
@@ -591,10 +624,7 @@ class _Flow:
     def finished(self, frame: Frame) -> Finished:
         """What a ``result`` frame says. Raises RunLost."""
         if frame.word == "gone":
-            raise RunLost(
-                "The directory of the run is gone from the instance, and with it how "
-                "the run ended. Look there for its effects before running it again."
-            )
+            raise RunLost(sentences.GONE)
         if len(frame.rest) < 4:
             raise _unknown_answer()
         ending, exit_word, left, lost, *names = frame.rest
@@ -602,7 +632,7 @@ class _Flow:
             raise RunLost(_why_lost(ending, remote.count_of(left)))
         exit_code = remote.count_of(exit_word) if ending == Ending.EXIT else None
         if ending == Ending.EXIT and (exit_code is None or exit_code > 255):
-            raise RunLost("The result of the run is damaged on the instance; exit code unknown.")
+            raise RunLost(sentences.DAMAGED)
         return Finished(
             Ending(ending),
             exit_code,
@@ -616,28 +646,30 @@ class _Flow:
 
 def _why_lost(ending: str, left: int | None) -> str:
     if ending == "rebooted":
-        return "The instance was restarted during the run; how far the script came is unknown."
+        return sentences.REBOOTED
     rest = f"{left} of its processes could not be ended"
     if not left:
         rest = "its processes were ended" if left == 0 else "its own process was ended"
     return f"The supervisor of the run was killed on the instance; {rest}; exit code unknown."
 
 
-def _starter(endpoint: Endpoint, spec: RunSpec) -> Callable[[str], bytes]:
-    speech = dialect.of(endpoint.system)
+def _starter(
+    endpoint: Endpoint, spec: RunSpec, make: Callable[[str, RunSpec], T]
+) -> Callable[[str], T]:
+    """``make`` for this run, given a nonce. Raises StartRefused: nothing there could run it."""
 
-    def build(nonce: str) -> bytes:
+    def build(nonce: str) -> T:
         if endpoint.system == "linux" and spec.language != "shell":
             raise StartRefused("Bat and PowerShell do not run on Linux.")
         try:
-            return speech.start_program(nonce, spec)
+            return make(nonce, spec)
         except ValueError as error:
             raise StartRefused(f"The run cannot be started: {error}.") from None
 
     return build
 
 
-def _started(frame: Frame) -> Started:
+def _started(frame: Frame, host_key_fingerprint: str = "") -> Started:
     """What a ``started`` frame says. Raises ConnectionLost: no instance of ours says that."""
     if frame.word != "started" or len(frame.rest) < 5:
         raise _unknown_answer()
@@ -646,7 +678,22 @@ def _started(frame: Frame) -> Started:
     # The program uses no other directory, see `cc_plain` there: this is for who fakes it.
     if not (base.startswith("/") or windows.is_base(base)) or not remote.is_clean(base, _NAME):
         raise _unknown_answer()
-    return Started(base, fresh == "1", _told(boot, _ID), _told(machine, _ID), _told(host, _NAME))
+    told = _told(boot, _ID), _told(machine, _ID), _told(host, _NAME)
+    return Started(base, fresh == "1", *told, host_key_fingerprint)
+
+
+def _examined(talk: _Conversation, needs: Needs) -> Examined:
+    """What the frames of an examination say. Raises ConnectionLost."""
+    problems = []
+    while (frame := talk.frame(ANSWER)).word == "problem":
+        if not frame.rest or frame.rest[0] not in _REFUSALS:
+            raise _unknown_answer()
+        problems.append(_refused(frame, needs))
+    if frame.word != "examined" or len(frame.rest) < 2:
+        raise _unknown_answer()
+    free = remote.count_of(frame.rest[0])
+    base = _told(" ".join(frame.rest[1:]), _NAME)
+    return Examined(tuple(problems), base, None if free is None else free * 1024)
 
 
 def _granted(frame: Frame, word: str, count: int) -> tuple[str, ...]:
@@ -668,18 +715,28 @@ def _unknown_answer() -> ConnectionLost:
 
 def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
     if frame.rest[:1] == ("Restarted",):
-        return RunLost(_RESTARTED)
+        return RunLost(sentences.RESTARTED)
     if not frame.rest or frame.rest[0] not in _REFUSALS:
         return _unknown_answer()
+    return _refused(frame, remote.needs_of(spec.script, spec.launcher, workdir=spec.workdir))
+
+
+def _refused(frame: Frame, needs: Needs) -> StartRefused:
+    """What a known code and the words behind it mean for who needs ``needs``."""
     code, text = _REFUSALS[frame.rest[0]]
-    found = remote.interpreter_of(spec.script)
-    text = text.format(
-        workdir=spec.workdir,
-        interpreter=found.program or found.path,
-        launcher=remote.program_of(spec.launcher) if spec.launcher else "",
+    text = sentences.filled(
+        text,
+        workdir=needs.workdir,
+        interpreter=needs.program or needs.interpreter,
+        launcher=needs.launcher,
         program=remote.clean(" ".join(frame.rest[1:]), _NAMES),
     )
-    return StartRefused(text, code=code)
+    return StartRefused(remote.clean(text, _SENTENCE), code=code)
+
+
+def _with(said: str, text: str) -> str:
+    """``text``, and what the instance said of it."""
+    return sentences.SAID % {"what": text, "said": said} if said else text
 
 
 def _told(word: str, limit: int) -> str:
@@ -708,8 +765,7 @@ def _edge(receiver: _Receiver | None = None) -> Iterator[None]:
         if not isinstance(error, paramiko.SSHException | EOFError | OSError):
             log.exception("An operation on an instance failed in an unknown way")
         why = remote.clean(str(error), 300) or type(error).__name__
-        text = f"The connection to the instance broke ({why}). What runs there goes on."
-        raise ConnectionLost(text) from error
+        raise ConnectionLost(sentences.BROKE % {"why": why}) from error
 
 
 @contextlib.contextmanager

@@ -35,6 +35,34 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return found
 
 
+_LINES = {"supervisor": 0, "result": 1, "script": 2, "watchdog": 3, "tees": 4}
+
+
+def noted(directory: Path, what: str) -> list[str]:
+    """The words of a line in the state of a run; none where there is no state yet."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = (directory / "state").read_text().splitlines()
+        return lines[_LINES[what]].split() if len(lines) == len(_LINES) else []
+    return []
+
+
+def note(directory: Path, what: str, text: str) -> None:
+    """Overwrite a line in the state of a run, as if it had been written there."""
+    file = directory / "state"
+    lines = file.read_text().splitlines()
+    at = _LINES[what]
+    lines[at] = text.ljust(len(lines[at]))
+    file.write_text("\n".join(lines) + "\n")
+
+
+def process(directory: Path, who: str, patience: float = 20.0) -> psutil.Process:
+    """The supervisor, the script or the watchdog of a run, once it has written down who it is."""
+    until = time.monotonic() + patience
+    while not (words := noted(directory, who)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return psutil.Process(int(words[0]))
+
+
 def assert_clean(home: Path) -> None:
     """Nothing runs any more, and only tombstones are left. Ends what it finds."""
     until = time.monotonic() + 3

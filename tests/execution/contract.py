@@ -24,11 +24,13 @@ from commands.execution.executor import (
     Finished,
     Gap,
     Handle,
+    Needs,
     Offsets,
     Output,
     RunSpec,
 )
 from commands.execution.fake import PRELUDE
+from commands.models.instance import fingerprint
 from commands.rules import launcher as launchers
 from commands.rules.launcher import Launcher
 from commands.rules.status import ErrorCode
@@ -79,6 +81,8 @@ class Rig:
     def start(self, spec: RunSpec) -> Handle:
         started = self.executor.start(self.endpoint, spec)
         assert started.fresh
+        key = self.endpoint.host_key
+        assert started.host_key_fingerprint == fingerprint(key), "not the key that is pinned"
         return Handle(spec.run_id, started.base, spec.run_as)
 
     def follow(self, handle: Handle, heard: Heard | None = None) -> tuple[Finished, Heard]:
@@ -125,6 +129,20 @@ class ExecutorContract:
         [name] = names
         assert 0 < len(name) <= 80
         assert name.isprintable()
+
+    def test_an_examination_tells_what_a_start_would_refuse(self, rig: Rig) -> None:
+        fine = rig.executor.examine(rig.endpoint, Needs())
+        assert (fine.problems, fine.whole) == ((), True)
+        handle = rig.start(rig.say("exit 0"))
+        assert fine.base == handle.base
+        rig.follow_to_the_end(handle)
+        rig.executor.acknowledge(rig.endpoint, handle)
+        bad = Needs(workdir="/no/such/directory", interpreter="/no/such/interpreter")
+        codes = [one.code for one in rig.executor.examine(rig.endpoint, bad).problems]
+        assert codes == [ErrorCode.DIRECTORY_NOT_EXISTS, ErrorCode.INTERPRETER_NOT_FOUND]
+        with pytest.raises(ConnectFailed) as caught:
+            rig.executor.examine(rig.endpoint, Needs(run_as="no-such-user"))
+        assert caught.value.code == ErrorCode.ACCOUNT_NOT_EXISTS
 
     def test_probes_beside_a_run(self, rig: Rig) -> None:
         handle = rig.start(rig.say("say a\nsleep 0.4\nexit 3"))

@@ -18,7 +18,7 @@ from commands.execution.executor import Ending, Gap, Handle, Offsets, Output, St
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
 from tests.conftest import missing
-from tests.execution.conftest import assert_clean
+from tests.execution.conftest import assert_clean, note
 from tests.execution.contract import Heard, Rig
 from tests.sshd import Sshd
 
@@ -218,8 +218,7 @@ def test_survivors_are_counted_and_named(tmp_path: Path) -> None:
 def test_survivors_reach_the_console(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(rig.spec("echo x"))
     rig.follow(handle)
-    result = sshd.base / handle.run_id / "result"
-    result.write_text("timeout - 2 0 . 41 (sleep), 42 (my prog)\n")
+    note(sshd.base / handle.run_id, "result", "timeout - 2 0 . 41 (sleep), 42 (my prog)")
     finished = rig.follow(Handle(handle.run_id, handle.base), Heard())[0]
     assert (finished.ending, finished.left) == (Ending.TIMEOUT, 2)
     assert finished.survivors == "41 (sleep), 42 (my prog)"
@@ -270,3 +269,39 @@ def test_who_cannot_look_proves_nothing(tmp_path: Path) -> None:
             shell.split(), input=program.encode(), capture_output=True, check=False
         )
         assert done.stdout == b"-\n"
+
+
+LITTLE = [
+    b"",
+    b"a",
+    b"a\nb\n",
+    b"\n\n\n",
+    b" \t a \\n %s -n\\\n",
+    b"\x1e\x01\r\n",
+    b"\xff\xfe no UTF-8\n",
+    "é 中 😀".encode(),
+    b"x" * 1900,
+]
+NO_TEXT = [b"\0", b"a\0b\n", b"\n\0"]
+MUCH = [b"x" * 2500, b"x\n" * 2000]
+
+
+@pytest.mark.parametrize("data", [*LITTLE, *NO_TEXT], ids=lambda data: ascii(data[:12]))
+def test_little_text_needs_no_program_to_be_read(tmp_path: Path, data: bytes) -> None:
+    """And what a shell cannot hold is never passed on as if it could."""
+    (tmp_path / "o").write_bytes(data)
+    call = f"cc_dir={tmp_path} LC_ALL=C\ncc_little o || exit 9\nprintf '%s' \"$cc_all\"\n"
+    for shell in ("dash", "bash", "busybox sh"):
+        program = remote._source("runner.sh") + call
+        done = subprocess.run(
+            shell.split(), input=program.encode(), capture_output=True, check=False
+        )
+        expected = (0, data) if data in LITTLE else (9, b"")
+        assert (done.returncode, done.stdout) == expected, shell
+
+
+@pytest.mark.parametrize("data", [*LITTLE, *NO_TEXT, *MUCH], ids=lambda data: ascii(data[:12]))
+def test_every_byte_of_a_short_run(rig: Rig, data: bytes) -> None:
+    text = "; ".join(remote.octal(data))
+    heard = rig.run(rig.spec(f"{text}; {{ {text}; }} >&2"))[1]
+    assert (heard.stdout, heard.stderr) == (data, data)

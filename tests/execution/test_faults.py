@@ -19,7 +19,7 @@ from commands.errors import RunLost, StartRefused
 from commands.execution.executor import Ending, Handle
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
-from tests.execution.conftest import assert_clean, processes_of
+from tests.execution.conftest import assert_clean, note, noted, process, processes_of
 from tests.execution.contract import Rig
 from tests.execution.test_capture import full_instance, small_disk
 from tests.sshd import Sshd
@@ -40,10 +40,10 @@ def eventually(holds: Callable[[], object], seconds: float = 20.0) -> bool:
     return True
 
 
-def process(file: Path) -> psutil.Process:
-    """The process whose id stands first in a file of a run."""
+def named_in(file: Path) -> psutil.Process:
+    """The process whose id a script has written into a file."""
     assert eventually(lambda: file.exists() and file.read_text())
-    return psutil.Process(int(file.read_text().split()[0]))
+    return psutil.Process(int(file.read_text()))
 
 
 @contextlib.contextmanager
@@ -60,12 +60,12 @@ def test_who_got_the_id_of_the_script_is_left_alone(rig: Rig, sshd: Sshd) -> Non
     """The container was started again, say, and process ids with it."""
     handle = rig.start(rig.spec("sleep 60", spool=1 << 20))
     directory = sshd.base / handle.run_id
-    script = process(directory / "pid")
+    script = process(directory, "script")
     with stranger() as other:
-        for name in ("wd", "sup"):
-            process(directory / name).kill()
+        for who in ("watchdog", "supervisor"):
+            process(directory, who).kill()
         script.kill()
-        (directory / "pid").write_text(f"{other.pid} 1\n")
+        note(directory, "script", f"{other.pid} 1")
         with pytest.raises(RunLost):
             rig.follow_to_the_end(handle)
         assert other.poll() is None
@@ -101,7 +101,7 @@ def test_a_stop_ends_what_removed_its_own_directory(rig: Rig, sshd: Sshd, tmp_pa
     """Nothing tells any more that it began, and yet "0 left" has to be true."""
     script = f"rm -rf {sshd.base}; echo $$ >{tmp_path}/pid; exec sleep 60"
     handle = rig.start(rig.spec(script, timeout=600, spool=1 << 20))
-    sleeper = process(tmp_path / "pid")
+    sleeper = named_in(tmp_path / "pid")
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
     assert eventually(lambda: not {"tee", "sleep"} & names(sshd.home))
@@ -118,17 +118,18 @@ def names(home: Path) -> set[str]:
 
 def test_a_stop_where_the_watchdog_is_stopped_itself(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(rig.spec("sleep 60", spool=1 << 20))
-    process(sshd.base / handle.run_id / "wd").suspend()
+    process(sshd.base / handle.run_id, "watchdog").suspend()
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
     assert rig.follow(handle)[0].ending is Ending.CANCEL
     rig.executor.acknowledge(rig.endpoint, handle)
 
 
 def test_a_stop_where_nobody_knows_the_watchdog(rig: Rig, sshd: Sshd) -> None:
-    """On a full disk its file is empty. Nobody may stay behind until the timeout."""
+    """It may have been stopped before it wrote that down. Nobody may stay until the timeout."""
     handle = rig.start(rig.spec("sleep 60", timeout=600, spool=1 << 20))
-    process(sshd.base / handle.run_id / "pid")
-    (sshd.base / handle.run_id / "wd").write_text("")
+    process(sshd.base / handle.run_id, "script")
+    process(sshd.base / handle.run_id, "watchdog")
+    note(sshd.base / handle.run_id, "watchdog", "")
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
     assert rig.follow(handle)[0].ending is Ending.CANCEL
     rig.executor.acknowledge(rig.endpoint, handle)
@@ -136,22 +137,23 @@ def test_a_stop_where_nobody_knows_the_watchdog(rig: Rig, sshd: Sshd) -> None:
 
 def test_a_killed_watchdog(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(rig.spec("sleep 1; echo end", spool=1 << 20))
-    process(sshd.base / handle.run_id / "wd").kill()
+    process(sshd.base / handle.run_id, "watchdog").kill()
     finished, heard = rig.follow(handle)
     assert (finished.exit_code, heard.stdout) == (0, b"end\n")
     rig.executor.acknowledge(rig.endpoint, handle)
 
 
-@pytest.mark.parametrize("who", ["sup", "tee", "tail"])
+@pytest.mark.parametrize("who", ["supervisor", "tee", "tail"])
 def test_whoever_is_killed_nothing_stays(rig: Rig, sshd: Sshd, who: str) -> None:
     handle = rig.start(rig.spec("while :; do echo x; sleep 0.05; done", timeout=4, grace=1))
-    process(sshd.base / handle.run_id / "wd")
-    if who == "sup":
-        process(sshd.base / handle.run_id / "sup").kill()
+    process(sshd.base / handle.run_id, "watchdog")
+    if who == "supervisor":
+        process(sshd.base / handle.run_id, "supervisor").kill()
     else:
         for each in processes_of(sshd.home):
-            if each.name() == who:
-                each.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if each.name() == who:
+                    each.kill()
     with contextlib.suppress(RunLost):
         rig.follow_to_the_end(handle)
     rig.executor.acknowledge(rig.endpoint, handle)
@@ -160,7 +162,7 @@ def test_whoever_is_killed_nothing_stays(rig: Rig, sshd: Sshd, who: str) -> None
 def test_a_cookie_alone_is_enough(rig: Rig, tmp_path: Path) -> None:
     script = f"(setsid sleep 60 >/dev/null 2>&1 & echo $! >{tmp_path}/pid); sleep 60"
     handle = rig.start(rig.spec(script))
-    sleeper = process(tmp_path / "pid")
+    sleeper = named_in(tmp_path / "pid")
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
     rig.executor.acknowledge(rig.endpoint, handle)
@@ -197,6 +199,21 @@ def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Pat
     assert not rig.executor.start(rig.endpoint, known).fresh
     rig.executor.acknowledge(rig.endpoint, handle)
     assert ran.read_text() == "x\nx\n"
+
+
+def test_what_found_no_room_is_counted_whoever_ends_the_run(tmp_path: Path) -> None:
+    with full_instance(tmp_path, "1m") as (rig, server):
+        script = "head -c 3000000 /dev/zero | tr '\\0' x; sleep 60"
+        handle = rig.start(rig.spec(script, timeout=4, grace=0))
+        directory = server.base / handle.run_id
+        process(directory, "watchdog")
+        process(directory, "supervisor").kill()
+        assert eventually(lambda: "." in noted(directory, "result"), 40)
+        finished, _ = rig.follow(handle)
+        rig.executor.acknowledge(rig.endpoint, handle)
+    assert finished.ending is Ending.TIMEOUT
+    assert finished.lost > 0
+    assert finished.stdout_size + finished.lost == 3_000_000
 
 
 def test_a_disk_with_room_for_some_of_it(tmp_path: Path) -> None:

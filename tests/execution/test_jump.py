@@ -97,6 +97,7 @@ def test_a_jump_host_is_an_instance_too(rig: Rig, bastion: Sshd) -> None:
     direct = Rig(rig.executor, bastion.endpoint)
     assert direct.run(direct.spec("echo x"))[1].stdout == b"x\n"
     assert rig.executor.pool.connections(bastion.endpoint) == 1
+    rig.executor.close()
     assert_clean(bastion.home)
 
 
@@ -166,7 +167,7 @@ def test_forwarding_that_is_not_allowed(executor: SshExecutor, sshd: Sshd, tmp_p
     with Sshd.started(tmp_path, AllowTcpForwarding="no") as [bastion]:
         code, text = failure(executor, through(bastion, sshd))
         assert code == ErrorCode.JUMP_HOST_REFUSED
-        assert text.startswith("The jump host 127.0.0.1 refused to forward")
+        assert text.startswith("The jump host refused to forward")
         assert "AllowTcpForwarding" in text
         assert places(executor.pool, bastion.endpoint) == 0
         executor.close()
@@ -204,7 +205,7 @@ def test_another_host_key_of_either(
     wrong = dataclasses.replace(bastion.endpoint, host_key=other)
     code, text = failure(executor, dataclasses.replace(sshd.endpoint, jump=wrong))
     assert code == ErrorCode.HOST_KEY_CHANGED
-    assert text.startswith("The jump host 127.0.0.1 cannot be used. The host key of")
+    assert text.startswith("The jump host cannot be used. The host key of")
 
 
 def test_a_jump_host_that_is_out_of_reach(executor: SshExecutor, bastion: Sshd, sshd: Sshd) -> None:
@@ -214,11 +215,25 @@ def test_a_jump_host_that_is_out_of_reach(executor: SshExecutor, bastion: Sshd, 
     jump = dataclasses.replace(bastion.endpoint, port=closed)
     code, text = failure(executor, dataclasses.replace(sshd.endpoint, jump=jump))
     assert code == ErrorCode.CONNECTION_REFUSED
-    assert text.startswith("The jump host 127.0.0.1 cannot be used. ")
+    assert text.startswith("The jump host cannot be used. ")
     stranger = dataclasses.replace(bastion.endpoint, user="nobody-at-all")
     code, text = failure(executor, dataclasses.replace(sshd.endpoint, jump=stranger))
     assert code == ErrorCode.SIGN_IN_REFUSED
-    assert text.startswith("The jump host 127.0.0.1 cannot be used. ")
+    assert text.startswith("The jump host cannot be used. ")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("10.0.0.1 port 22 did not answer in 5 s.", "It did not answer in 5 s."),
+        ("The host key of 10.0.0.1 is another.", "The host key of it is another."),
+        ("10.0.0.1 did not let u sign in.", "It did not let u sign in."),
+    ],
+)
+def test_a_jump_host_is_not_named(said: str, told: str) -> None:
+    jump = Endpoint("10.0.0.1", 22, "u", "key", password="p")
+    failed = forwarding.of_jump_host(jump, ConnectFailed(said, code=ErrorCode.HOST_KEY_CHANGED))
+    assert failed.message == f"The jump host cannot be used. {told}"
 
 
 def test_an_instance_that_the_jump_host_does_not_reach(
@@ -229,7 +244,7 @@ def test_an_instance_that_the_jump_host_does_not_reach(
         closed = sock.getsockname()[1]
     code, text = failure(executor, through(bastion, sshd, port=closed))
     assert code == ErrorCode.CONNECTION_REFUSED
-    assert f"port {closed} refused the connection of the jump host 127.0.0.1" in text
+    assert f"port {closed} refused the connection of the jump host." in text
     code, text = failure(executor, through(bastion, sshd, host="no-such-host.invalid"))
     assert code == ErrorCode.INSTANCE_UNREACHABLE
     assert "no-such-host.invalid port" in text
@@ -318,7 +333,7 @@ def test_a_new_way_through_a_jump_host_that_hangs(sshd: Sshd, bastion: Sshd, han
     hang.begin()
     code, text = failure(executor, through(bastion, sshd))
     assert code == ErrorCode.CONNECTION_TIMEOUT
-    assert text.startswith("The jump host 127.0.0.1 cannot be used. It has stopped answering")
+    assert text.startswith("The jump host cannot be used. It has stopped answering")
     assert executor.pool.connections(bastion.endpoint) == 0
     assert executor.probe(through(bastion, sshd))
     executor.close()
@@ -400,7 +415,7 @@ def test_no_room_on_a_jump_host(
     monkeypatch.setattr(pool, "CONNECTIONS", 2)
     code, text = failure(executor, through(bastion, sshd))
     assert code == ErrorCode.JUMP_HOST_BUSY
-    assert text.startswith("The jump host 127.0.0.1 cannot be used. It forwards no further")
+    assert text.startswith("The jump host cannot be used. It forwards no further")
     assert executor.pool.connections(bastion.endpoint) == 2
     assert places(executor.pool, bastion.endpoint) == 0
 

@@ -26,7 +26,7 @@ from commands.execution import remote
 from commands.execution.executor import Handle, Offsets, RunSpec
 from commands.execution.remote import Frame, Interpreter, Reader, interpreter_of
 from commands.rules.launcher import Launcher
-from tests.execution.conftest import assert_clean
+from tests.execution.conftest import assert_clean, noted, process
 
 NONCE = "0123456789abcdef" * 2
 MARK = b"\x1e" + NONCE.encode() + b" "
@@ -69,10 +69,24 @@ def test_nothing_but_ascii_where_the_parameters_are_ascii() -> None:
     assert program.endswith(b"\ncc_main start\n")
 
 
+def test_the_request_for_another_run_on_a_channel() -> None:
+    request = remote.start_request(NONCE, RunSpec("r", b"echo x\n", workdir="/a\nb"))
+    assert request is not None
+    first, rest = request.split(b"\n", 1)
+    assert first == b"start %d" % rest.count(b"\n")
+    assert rest.endswith(b"\n")
+    assert NONCE.encode() not in rest
+    # The functions that the hub needs end where the text begins.
+    assert rest.count(b"\ncc_text() {\n") == 1
+    assert remote.start_request(NONCE, RunSpec("r", b"x" * 20_000)) is None
+    with pytest.raises(ValueError, match="run id"):
+        remote.start_request(NONCE, RunSpec("a/b", b""))
+
+
 def test_the_runner_fits_any_line_discipline() -> None:
     program = remote.start_program(NONCE, RunSpec("r", bytes(range(256)) * 100))
     assert max(map(len, program.split(b"\n"))) < 15000
-    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 20000
+    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 24000
 
 
 def test_the_engine_imports_no_framework() -> None:
@@ -437,7 +451,7 @@ class TestShells:
             for each in watchdog.children():
                 each.terminate()
             time.sleep(0.1)
-        assert self._result(local).split() == ["exit", "5", "-", "0", "."]
+        assert self._result(local) == ["exit", "5", "-", "0", "."]
         assert not watchdog.is_running() or watchdog.status() == psutil.STATUS_ZOMBIE
         self._end(local)
 
@@ -447,7 +461,7 @@ class TestShells:
         time.sleep(0.2)
         for each in self._watchdog(local).children():
             each.terminate()
-        assert self._result(local).split() == ["timeout", "-", "0", "0", "."]
+        assert self._result(local) == ["timeout", "-", "0", "0", "."]
         assert 1.5 < time.monotonic() - began < 4.5
         self._end(local)
 
@@ -456,7 +470,7 @@ class TestShells:
         directory = local.home / ".command-console" / "r"
         watchdog = self._watchdog(local)
         (directory / "end").write_text("cancel\n")
-        for each in [watchdog, *watchdog.children(), *self._processes(local, "sup")]:
+        for each in [watchdog, *watchdog.children(), process(directory, "supervisor")]:
             each.kill()
         program = remote.converse_program(NONCE, Handle("r", ""))
         found, _ = local.call(program, remote.follow_request(Offsets(), poll=True))
@@ -488,24 +502,18 @@ class TestShells:
             (spare / ".done").rmdir()
             spare.rmdir()
 
-    def _processes(self, local: Local, name: str) -> list[psutil.Process]:
-        file = local.home / ".command-console" / "r" / name
-        return [psutil.Process(int(file.read_text().split()[0]))]
-
     def _watchdog(self, local: Local) -> psutil.Process:
-        file, until = local.home / ".command-console" / "r" / "wd", time.monotonic() + 5
-        while not (file.exists() and file.read_text()) and time.monotonic() < until:
-            time.sleep(0.02)
-        [found] = self._processes(local, "wd")
+        found = process(local.home / ".command-console" / "r", "watchdog")
+        until = time.monotonic() + 5
         while not found.children() and time.monotonic() < until:
             time.sleep(0.02)
         return found
 
-    def _result(self, local: Local) -> str:
-        file, until = local.home / ".command-console" / "r" / "result", time.monotonic() + 10
-        while ". " not in (text := file.read_text()) and time.monotonic() < until:
+    def _result(self, local: Local) -> list[str]:
+        directory, until = local.home / ".command-console" / "r", time.monotonic() + 10
+        while "." not in (words := noted(directory, "result")) and time.monotonic() < until:
             time.sleep(0.02)
-        return text
+        return words
 
     def _start(self, local: Local, spec: RunSpec) -> None:
         process = local.begin(remote.start_program(NONCE, spec))

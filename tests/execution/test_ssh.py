@@ -37,7 +37,15 @@ from commands.execution.remote import Frame
 from commands.execution.ssh import SshExecutor
 from commands.rules.launcher import Launcher
 from commands.rules.status import ErrorCode
-from tests.execution.conftest import COOKIE, Account, assert_clean, processes_of
+from tests.execution.conftest import (
+    COOKIE,
+    Account,
+    assert_clean,
+    note,
+    noted,
+    process,
+    processes_of,
+)
 from tests.execution.contract import ExecutorContract, Heard, Rig, new_id, together
 from tests.sshd import Sshd
 
@@ -50,7 +58,7 @@ def sshd(sshd_of_each_shell: Sshd) -> Sshd:
 
 def ended(directory: Path) -> bool:
     """Whether the result of a run is there."""
-    return ". " in (directory / "result").read_text()
+    return "." in noted(directory, "result")
 
 
 class TestSsh(ExecutorContract):
@@ -258,6 +266,9 @@ KINDS = {
     "new session": "setsid sleep 60 & sleep 60",
     "double fork": "(setsid sh -c 'sleep 60 & sleep 60' &) ; sleep 60",
     "no cookie": "env -i setsid sleep 60 & sleep 60",
+    "forks on": "f() { sleep 0.05; f & }; f; while :; do sleep 1; done",
+    "chain": 'l=\'sleep 0.03; setsid sh -c "$l" & exit\'; export l; sh -c "$l" >/dev/null 2>&1; '
+    "sleep 60",
     "all at once": "trap '' TERM; setsid sh -c \"trap '' TERM; while :; do sleep 1; done\" & "
     "sleep 60 & while :; do sleep 1; done",
 }
@@ -337,13 +348,12 @@ def test_another_process_with_the_number_of_the_script_is_left_alone(rig: Rig, s
     follow_lines(rig, handle, 1)
     directory = sshd.base / handle.run_id
     supervisor, watchdog, script = (
-        psutil.Process(int((directory / name).read_text().split()[0]))
-        for name in ("sup", "wd", "pid")
+        process(directory, who) for who in ("supervisor", "watchdog", "script")
     )
     for each in [watchdog, *watchdog.children(), supervisor, *script.children(), script]:
         each.kill()
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        (directory / "pid").write_text(f"{bystander.pid} 1\n")
+        note(directory, "script", f"{bystander.pid} 1")
         assert rig.executor.cancel(rig.endpoint, handle).left is None
         assert bystander.poll() is None
         bystander.kill()
@@ -356,7 +366,7 @@ def test_supervisor_killed_without_the_whole_tree(rig: Rig, sshd: Sshd) -> None:
 
     def kill(output: Output) -> None:
         children.append(int(output.data))
-        os.kill(int((sshd.base / handle.run_id / "sup").read_text().split()[0]), signal.SIGKILL)
+        process(sshd.base / handle.run_id, "supervisor").kill()
 
     with pytest.raises(RunLost, match="its own process was ended"):
         rig.follow(handle, Heard(on_output=kill))
@@ -372,7 +382,7 @@ def test_timeout_with_nobody_connected(rig: Rig, sshd: Sshd) -> None:
     until = time.monotonic() + 5
     while not ended(directory) and time.monotonic() < until:
         time.sleep(0.05)
-    assert (directory / "result").read_text().split() == ["timeout", "-", "0", "0", "."]
+    assert noted(directory, "result") == ["timeout", "-", "0", "0", "."]
     assert alive_with(spec.run_id) == []
     finished, heard = rig.follow(handle)
     assert (finished.ending, heard.stdout) == (Ending.TIMEOUT, b"begun\n")
@@ -389,9 +399,11 @@ def test_term_lets_the_script_clean_up(rig: Rig) -> None:
     rig.executor.acknowledge(rig.endpoint, handle)
 
 
-def test_sessions_killed_while_following(rig: Rig, sshd: Sshd) -> None:
+def test_sessions_killed_while_following(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    # After every sixtieth line it waits for the next broken connection, however slow that is.
     script = (
         "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; echo err $i >&2; sleep 0.005;"
+        f" case $i in 60|120|180|240) until [ -e '{tmp_path}'/$i ]; do sleep 0.02; done;; esac;"
         " done; exit 42"
     )
     handle = rig.start(rig.spec(script))
@@ -407,6 +419,7 @@ def test_sessions_killed_while_following(rig: Rig, sshd: Sshd) -> None:
         with contextlib.suppress(ConnectionLost):
             finished = rig.follow(handle, heard)[0]
         broken += finished is None
+        (tmp_path / str(60 * broken)).touch()
         out, err, reached = out + heard.stdout, err + heard.stderr, heard.reached
     assert broken >= 4
     assert out == b"".join(b"line %d\n" % i for i in range(1, 301))
@@ -453,7 +466,7 @@ def test_supervisor_killed(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(spec)
 
     def kill(_: Output) -> None:
-        os.kill(int((sshd.base / spec.run_id / "sup").read_text().split()[0]), signal.SIGKILL)
+        process(sshd.base / spec.run_id, "supervisor").kill()
 
     with pytest.raises(RunLost, match="supervisor") as caught:
         rig.follow(handle, Heard(on_output=kill))
@@ -467,9 +480,9 @@ def test_rebooted(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(spec)
     rig.follow(handle)
     directory = sshd.base / spec.run_id
-    pid, start, _ = (directory / "sup").read_text().split()
-    (directory / "sup").write_text(f"{pid} {start} another-boot\n")
-    (directory / "result").write_text("none\n")
+    pid, start, _ = noted(directory, "supervisor")
+    note(directory, "supervisor", f"{pid} {start} another-boot")
+    note(directory, "result", "none")
     (directory / "end").unlink()
     heard = Heard()
     with pytest.raises(RunLost, match="restarted"):
@@ -483,9 +496,7 @@ def test_cancel_when_supervisor_and_watchdog_are_dead(rig: Rig, sshd: Sshd) -> N
     handle = rig.start(spec)
     directory = sshd.base / spec.run_id
     time.sleep(0.2)
-    supervisor, watchdog = (
-        psutil.Process(int((directory / name).read_text().split()[0])) for name in ("sup", "wd")
-    )
+    supervisor, watchdog = (process(directory, who) for who in ("supervisor", "watchdog"))
     for each in [watchdog, *watchdog.children(), supervisor]:
         each.kill()
     assert rig.executor.cancel(rig.endpoint, handle).left == 0
@@ -533,7 +544,7 @@ def test_a_stopped_peer_is_noticed(sshd: Sshd) -> None:
     assert_clean(sshd.home)
 
 
-TOOLS = "tail sleep cat grep mkdir mkfifo mv rm setsid find head tee ls fallocate"
+TOOLS = "tail sleep cat grep mkdir mv rm setsid find head tee ls fallocate"
 
 
 def test_noise_and_a_busybox_like_instance(tmp_path: Path) -> None:
@@ -789,11 +800,7 @@ def test_a_limit_in_the_midst_of_output(rig: Rig) -> None:
 def test_a_run_whose_watchdog_was_killed_can_be_ended(rig: Rig, sshd: Sshd) -> None:
     handle = rig.start(rig.spec("echo begun; sleep 60", timeout=1))
     directory = sshd.base / handle.run_id
-    until = time.monotonic() + 5
-    while not ((directory / "wd").exists() and (directory / "wd").read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    watchdog = psutil.Process(int((directory / "wd").read_text().split()[0]))
+    watchdog = process(directory, "watchdog")
     for each in [watchdog, *watchdog.children()]:
         each.kill()
     heard = Heard()

@@ -20,6 +20,7 @@ from commands.execution.executor import (
     Ending,
     Finished,
     Handle,
+    Needs,
     Offsets,
     RunSpec,
 )
@@ -67,12 +68,17 @@ class TestContract(ExecutorContract):
     """Every promise of an Executor, through the frames of a Windows instance."""
 
     # What is refused on Windows has tests of its own below.
+    test_an_examination_tells_what_a_start_would_refuse = None
     test_a_launcher_runs_the_script_in_place_of_its_interpreter = None
     test_a_missing_launcher_refuses = None
     test_a_run_of_another_user = None
     test_ending_a_run_of_another_user = None
     test_who_is_no_user_refuses = None
     test_what_a_bounded_spool_dropped_is_told_to_who_comes_late = None
+
+    def test_an_examination_looks_at_the_connection_only(self, rig):
+        found = rig.executor.examine(rig.endpoint, Needs(workdir="C:\\no\\such"))
+        assert (found.problems, found.whole) == ((), False)
 
 
 # --- the command line ----------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from django.utils import timezone
 
 from commands.models import Invocation
 from commands.services import invocations
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 from commands.services.worker import Worker
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
     """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it never came to pass"
         time.sleep(0.01)
