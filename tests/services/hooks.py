@@ -1,0 +1,70 @@
+"""A webhook on the loopback interface that behaves as a test wants it to."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Got:
+    """One request."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class Hook:
+    """The webhook. ``answer`` is called with the handler and writes what is answered."""
+
+    port: int = 0
+    got: list[Got] = field(default_factory=list)
+    answer: Callable[[BaseHTTPRequestHandler], None] = lambda handler: status(handler, 204)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hooks/abc?x=1"
+
+
+def status(handler: BaseHTTPRequestHandler, code: int, **headers: str) -> None:
+    """Answer with a status, some headers and no body."""
+    handler.send_response(code)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Hook]:
+    """A webhook that listens until the end of the block."""
+    hook = Hook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hook.got.append(Got(self.path, dict(self.headers), body))
+            with contextlib.suppress(OSError):
+                hook.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hook.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hook
+    finally:
+        hook.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
