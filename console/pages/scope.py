@@ -1,23 +1,12 @@
-"""``/scope/``: choose the team and region that all pages show; ``/``; ``/healthz``."""
+"""``/scope/``: choose the team and region that all pages show; ``/healthz``."""
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
 from console import resolve
-
-
-@resolve.signed_in
-@require_safe
-def home(request: HttpRequest) -> HttpResponse:
-    """Go to what people come for: the form, or the tasks for those who may only look."""
-    chosen = resolve.scope(request)
-    if chosen is not None and not resolve.may_create(request, chosen):
-        return redirect("tasks")
-    return redirect("run")
 
 
 @resolve.signed_in
