@@ -15,11 +15,14 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 from commands.errors import Denied, Invalid, QuotaExceeded
-from commands.models import Command, Invocation, QuotaLedger, QuotaOverride, Region, User
+from commands.models import Command, Invocation, QuotaLedger, QuotaOverride, Region, Run, User
 from commands.rules import limits
 from commands.rules import quotas as rules
+from commands.rules.again import Again
 from commands.rules.quotas import DEFINITIONS, Measure, Quota, Usage
-from commands.services import quotas
+from commands.services import invocations, library, quota_table, quotas
+from commands.services.definitions import CommandInput
+from commands.services.plans import SavedInput, Values
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
@@ -64,7 +67,7 @@ def save(team, region, name="kept", pause=0):
 def take(place, now=NOON):
     """What every service that makes a task does."""
     with transaction.atomic():
-        quotas.take_task(**place, now=now)
+        quotas.take_task(**place, runs=1, now=now)
 
 
 def used(place, now=NOON, key=Quota.TASKS_PER_DAY):
@@ -116,6 +119,8 @@ class TestLimits:
             "saved_commands": (100, 1, 50_000, "max-axt-command-count"),
             "tasks_per_day": (5_000, 1, 200_000, "max-axt-invocation-daily"),
             "instances_per_task": (50, 1, 1_000, ""),
+            "runs_at_a_time": (2_000, 1, 100_000, ""),
+            "content_size": (18_432, 1_024, 24_576, ""),
         }
         assert list(DEFINITIONS) == list(Quota)
         for key in Quota:
@@ -145,7 +150,9 @@ class TestLimits:
             allow(key, limit)
             assert quotas.limit(**place, key=key) == limit
         for limit in (definition.least - 1, definition.most + 1, -1):
-            with pytest.raises(Invalid, match=f"between 1 and {definition.most:,}") as caught:
+            with pytest.raises(
+                Invalid, match=f"between {definition.least:,} and {definition.most:,}"
+            ) as caught:
                 allow(key, limit)
             assert caught.value.field == "limit"
         assert quotas.limit(**place, key=key) == definition.most
@@ -357,17 +364,109 @@ class TestInstancesPerTask:
         assert (found.used, found.limit, found.metered, found.near) == (0, 1, False, False)
 
 
+class TestContentSize:
+    """The size of each command."""
+
+    @staticmethod
+    def say(size, name="Say", **more):
+        """A command of ``size`` bytes after Base64."""
+        return CommandInput(name, "RunShellScript", "x" * (size // 4 * 3), **more)
+
+    def keep(self, cast, place, size, **more):
+        command = self.say(size, **more)
+        return library.create_command(actor=cast.bob, **place, command=command, now=NOON)
+
+    def run(self, cast, place, fleet, command, **more):
+        saved = isinstance(command, SavedInput)
+        service = invocations.invoke_command if saved else invocations.run_command
+        more |= {"instance_uids": [fleet[0].uid], "now": NOON}
+        return service(actor=cast.bob, **place, command=command, **more)
+
+    @pytest.mark.parametrize(
+        ("limit", "way"), [(18_432, "request more"), (2_048, "request more"), (24_576, "")]
+    )
+    def test_what_may_be_kept_and_run(self, cast, place, allow, fleet, limit, way):
+        allow(Quota.CONTENT_SIZE, limit)
+        kept = self.keep(cast, place, limit)
+        self.run(cast, place, fleet, self.say(limit))
+        said = f"Command has {limit + 4:,} bytes after Base64; the limit is {limit:,}. Shorten it"
+        too_long = self.say(limit + 4)
+        for attempt in (
+            lambda: library.create_command(actor=cast.bob, **place, command=too_long, now=NOON),
+            lambda: library.edit_command(
+                actor=cast.bob, command=kept, definition=too_long, based_on=1, now=NOON
+            ),
+            lambda: self.run(cast, place, fleet, too_long),
+        ):
+            with pytest.raises(Invalid) as caught:
+                attempt()
+            [told] = caught.value.errors["content"]
+            assert told.startswith(said)
+            assert ("request more" in told) == bool(way)
+
+    def test_what_is_filled_in_counts(self, cast, place, allow, fleet):
+        allow(Quota.CONTENT_SIZE, 1_024)
+        echo = CommandInput("Say", "RunShellScript", "echo {{word}}", use_params=True)
+        self.run(cast, place, fleet, echo, values=Values({"word": "x" * 760}))
+        with pytest.raises(QuotaExceeded) as caught:
+            self.run(cast, place, fleet, echo, values=Values({"word": "x" * 770}))
+        error = caught.value
+        assert error.message == (
+            "Command with its values has 1,036 bytes after Base64; the limit is 1,024. "
+            "Shorten it, or request more."
+        )
+        assert (error.code, error.field) == ("CmdContent.ExceedLimit", "content")
+        assert (error.key, error.limit, error.used) == (Quota.CONTENT_SIZE, 1_024, 1_036)
+
+    def test_a_limit_that_falls_keeps_what_there_is_and_runs_none_of_it(
+        self, cast, place, allow, fleet
+    ):
+        kept = self.keep(cast, place, 2_048)
+        task = self.run(cast, place, fleet, SavedInput(kept.uid))
+        allow(Quota.CONTENT_SIZE, 1_024)
+        found = quotas.usage(**place, key=Quota.CONTENT_SIZE, now=NOON)
+        assert (found.used, found.limit) == (2_048, 1_024)
+        assert (found.metered, found.used_up, found.near, found.full) == (True, False, False, False)
+        with pytest.raises(Invalid, match="2,048 bytes"):
+            self.run(cast, place, fleet, SavedInput(kept.uid))
+        with pytest.raises(Invalid, match="2,048 bytes"):
+            invocations.repeat_invocation(
+                actor=cast.bob, invocation=task, kind=Again.AGAIN, now=NOON
+            )
+        assert Command.objects.kept().get() == kept
+
+    def test_the_largest_saved_command_is_shown(self, cast, place, allow, fleet):
+        kept = self.keep(cast, place, 400)
+        self.keep(cast, place, 800, name="Larger")
+        far = {"team": cast.team, "region": Region.objects.create(uid="far", name="Far")}
+        self.keep(cast, far, 1_200)
+        self.run(cast, place, fleet, self.say(1_600))  # not saved
+        for size, number in ((2_000, 1), (600, 2)):
+            library.edit_command(
+                actor=cast.bob, command=kept, definition=self.say(size), based_on=number, now=NOON
+            )
+        for where, most in ((place, 800), (far, 1_200)):
+            key = {"key": Quota.CONTENT_SIZE, "now": NOON}
+            assert quotas.usage(**where, **key).used == most
+            assert quota_table.row(**where, **key).usage == quotas.usage(**where, **key)
+        accents = CommandInput("Accents", "RunShellScript", "é" * 600)
+        library.create_command(actor=cast.bob, **place, command=accents, now=NOON)
+        assert used(place, key=Quota.CONTENT_SIZE) == 1_600
+
+
 class TestUsage:
     """What pages show."""
 
     def test_the_overview(self, place):
         fill(place, 80)
         take(place)
-        saved, tasks, instances = quotas.overview(**place, now=NOON)
+        saved, tasks, instances, runs, content = quotas.overview(**place, now=NOON)
         assert saved == Usage(Quota.SAVED_COMMANDS, "Saved commands", 80, 100)
         midnight = datetime(2026, 3, 11, tzinfo=UTC)
         assert tasks == Usage(Quota.TASKS_PER_DAY, "Tasks per day", 1, 5_000, midnight)
         assert instances == Usage(Quota.INSTANCES_PER_TASK, "Instances per task", 0, 50)
+        assert runs == Usage(Quota.RUNS_AT_A_TIME, "Runs at a time", 0, 2_000)
+        assert content == Usage(Quota.CONTENT_SIZE, "Content size of a command", 0, 18_432)
         assert (saved.left, saved.share, saved.near, saved.full) == (20, 0.8, True, False)
         assert saved.metered
         assert tasks.metered
@@ -395,7 +494,7 @@ class TestUsage:
         assert not QuotaLedger.objects.exists()
 
     def test_each_quota_is_measured_in_its_way(self):
-        assert [definition.measure for definition in DEFINITIONS.values()] == list(Measure)
+        assert {definition.measure for definition in DEFINITIONS.values()} == set(Measure)
 
     @pytest.mark.parametrize(
         ("zone", "day", "words"),
@@ -428,14 +527,27 @@ class TestTogether:
         assert outcome == {"passed": 1, "CmdCount.ExceedQuota": 49}
         assert Command.objects.kept().count() == 100
 
-    def test_forty_tasks_across_the_limit_of_the_day(self, place, allow):
-        allow(Quota.TASKS_PER_DAY, 25)
+    def test_fifty_people_who_save_a_command_at_one_below_the_limit(self, cast, place):
+        fill(place, 99)
+        say = [CommandInput(f"new-{n}", "RunShellScript", "true") for n in range(50)]
+        outcome = together(
+            50,
+            lambda n: library.create_command(actor=cast.bob, **place, command=say[n], now=NOON),
+        )
+        assert outcome == {"passed": 1, "CmdCount.ExceedQuota": 49}
+        assert Command.objects.kept().count() == 100
+
+    def test_two_hundred_tasks_across_the_limit_of_the_day(self, cast, place, allow, fleet):
+        allow(Quota.TASKS_PER_DAY, 130)
         take(place, NOON - timedelta(days=1))
         for _ in range(10):
             take(place)
-        outcome = together(40, lambda _: take(place))
-        assert outcome == {"passed": 15, "Invocation.ExceedQuota": 25}
-        assert used(place) == 25
+        say = CommandInput("Say", "RunShellScript", "true")
+        given = {"actor": cast.bob, "command": say, "instance_uids": [fleet[0].uid], "now": NOON}
+        outcome = together(200, lambda _: invocations.run_command(**place, **given))
+        assert outcome == {"passed": 120, "Invocation.ExceedQuota": 80}
+        assert used(place) == 130
+        assert Invocation.objects.count() == Run.objects.count() == 120
 
     def test_the_first_requests_ever_make_one_ledger(self, place, allow):
         allow(Quota.TASKS_PER_DAY, 5)
@@ -453,7 +565,7 @@ class TestTogether:
 
     def test_outside_a_transaction_nothing_is_counted(self, place):
         with pytest.raises(TransactionManagementError):
-            quotas.take_task(**place, now=NOON)
+            quotas.take_task(**place, runs=1, now=NOON)
         with pytest.raises(TransactionManagementError):
             quotas.require_room_for_command(**place)
         assert not QuotaLedger.objects.exists()
