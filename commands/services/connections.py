@@ -15,20 +15,23 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 
 from commands import queue
+from commands.errors import Conflict
 from commands.execution.executor import Endpoint
 from commands.models import Credential, Instance
 from commands.models.instance import InstanceQuerySet
 from commands.rules import limits
 from commands.rules.connection import Connection
 from commands.services import jumps, runs
+from commands.words import gettext as _
+from commands.words import gettext_noop
 
 log = logging.getLogger(__name__)
 
-UNDECIPHERABLE = (
+UNDECIPHERABLE = gettext_noop(
     "The instance's credential can't be decrypted: the console lacks the encryption key it was "
     "stored with. An admin must add that key."
 )
@@ -91,7 +94,33 @@ def claim(*, instance_ids: Iterable[int], now: datetime) -> list[Target]:
         Instance.objects.filter(pk__in=[row.pk for row in rows]).update(
             checked_at=now - _every() / 2
         )
-    return _targets(rows)
+    return targets(rows)
+
+
+def claim_now(*, instance: Instance, now: datetime) -> Target:
+    """Take an instance whether it is due or not, for somebody who waits for the answer.
+
+    Raises Conflict if it is switched off, or was removed.
+    """
+    with transaction.atomic():
+        rows = Instance.objects.filter(pk=instance.pk).prefetch_related("jump_host")
+        row = rows.select_for_update(no_key=True).first()
+        if row is None or not row.enabled:
+            sentence = _("%(name)s is switched off in the console. Switch it on first.")
+            raise Conflict(sentence % {"name": instance.name})
+        claimed = now - _every() / 2
+        if row.checked_at is None or row.checked_at < claimed:
+            Instance.objects.filter(pk=row.pk).update(checked_at=claimed)
+    return targets([row])[0]
+
+
+def let_go_of_database() -> None:
+    """Give this thread's connection back before it waits for the network: there are few.
+
+    Within a transaction nothing happens.
+    """
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def record(*, findings: Sequence[Finding]) -> int:
@@ -106,7 +135,7 @@ def record(*, findings: Sequence[Finding]) -> int:
         )
         same = {
             target.instance_id
-            for target in _targets(rows)
+            for target in targets(rows)
             if target == found[target.instance_id].target
         }
         news = [row for row in rows if row.pk in same and _apply(row, found[row.pk])]
@@ -120,10 +149,16 @@ def forget(instance: Instance) -> None:
     The caller saves it; what is reached through it is forgotten, too. A check in progress finds
     that it is not the one that was asked.
     """
-    for column, value in _FORGOTTEN.items():
-        setattr(instance, column, value)
-    if instance.pk is not None:
-        instance.behind.update(**_FORGOTTEN)
+    forget_all([instance])
+
+
+def forget_all(instances: Iterable[Instance]) -> None:
+    """The same for many, who are checked on one word."""
+    for instance in instances:
+        for column, value in _FORGOTTEN.items():
+            setattr(instance, column, value)
+        if instance.pk is not None:
+            instance.behind.update(**_FORGOTTEN)
     queue.enqueue(queue.Job.CHECK_CONNECTIONS)
 
 
@@ -136,18 +171,18 @@ def _due(now: datetime) -> InstanceQuerySet:
     return Instance.objects.filter(old, enabled=True)
 
 
-def _targets(rows: Iterable[Instance]) -> list[Target]:
+def targets(rows: Iterable[Instance]) -> list[Target]:
     """Targets with their secrets, each credential read once and alone: one may be unreadable."""
     credentials: dict[int, Credential | None] = {}
-    targets = []
+    found = []
     for row in rows:
         if obstacle := jumps.obstacle(row):
-            targets.append(Target(row.pk, None, obstacle, Connection.UNREACHABLE))
+            found.append(Target(row.pk, None, obstacle, Connection.UNREACHABLE))
         elif _readable(row, credentials) and _readable(row.jump_host, credentials):
-            targets.append(Target(row.pk, runs.endpoint(row)))
+            found.append(Target(row.pk, runs.endpoint(row)))
         else:
-            targets.append(Target(row.pk, None, UNDECIPHERABLE, Connection.SIGN_IN_REFUSED))
-    return targets
+            found.append(Target(row.pk, None, UNDECIPHERABLE, Connection.SIGN_IN_REFUSED))
+    return found
 
 
 def _readable(instance: Instance | None, credentials: dict[int, Credential | None]) -> bool:

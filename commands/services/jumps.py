@@ -5,6 +5,12 @@ from __future__ import annotations
 from commands import access
 from commands.errors import Denied, Invalid
 from commands.models import Instance, Region, Team
+from commands.words import gettext as _
+from commands.words import gettext_noop, ngettext
+
+# Without a name: whoever borrows an instance reads it, and the jump host may be none of theirs.
+_SWITCHED_OFF = gettext_noop("Its jump host is switched off in the console.")
+_TAKEN_AWAY = gettext_noop("Its team may no longer use its jump host.")
 
 
 def check(
@@ -19,22 +25,26 @@ def check(
     if jump_host is None:
         return
     if jump_host.region_id != region.pk or not access.may_use(team, jump_host):
-        raise Denied("That jump host belongs to another team or region.")
+        raise Denied(_("That jump host belongs to another team or region."))
     keys = [jump_host.pk] if instance is None else [jump_host.pk, instance.pk]
     rows = Instance.objects.select_for_update(no_key=True).filter(pk__in=keys).order_by("pk")
     found = {row.pk: row for row in rows}
     if instance is not None and instance.pk == jump_host.pk:
-        raise _invalid(f"{instance.name} can't be its own jump host.")
+        raise _invalid(_("%(name)s can't be its own jump host.") % {"name": instance.name})
     if jump_host.pk not in found:
-        raise _invalid("The jump host was removed. Choose another one.")
+        raise _invalid(_("The jump host was removed. Choose another one."))
     if found[jump_host.pk].jump_host_id is not None:
         raise _invalid(
-            f"{jump_host.name} is reached through a jump host itself, and only one is passed "
-            "through. Choose one that is reached directly."
+            _(
+                "%(name)s is reached through a jump host itself, and only one is passed "
+                "through. Choose one that is reached directly."
+            )
+            % {"name": jump_host.name}
         )
     if instance is not None and (names := names_behind(instance)):
         raise _invalid(
-            f"{instance.name} is the jump host of {names}, so it must be reached directly."
+            _("%(name)s is the jump host of %(names)s, so it must be reached directly.")
+            % {"name": instance.name, "names": names}
         )
 
 
@@ -44,19 +54,28 @@ def obstacle(instance: Instance) -> str:
     if jump_host is None:
         return ""
     if not jump_host.enabled:
-        return f"Its jump host {jump_host.name} is switched off in the console."
+        return _SWITCHED_OFF
     own = jump_host.team_id == instance.team_id
     if not own and not access.may_use(instance.team, jump_host):
-        return f"Its team may no longer use the jump host {jump_host.name}."
+        return _TAKEN_AWAY
     return ""
 
 
 def names_behind(instance: Instance) -> str:
-    """Names of the instances whose jump host it is, a few of them; "" if there are none."""
-    names = list(instance.behind.order_by("name").values_list("name", flat=True))
-    if len(names) <= _SHOWN:
+    """The instances whose jump host it is, in words; "" if there are none.
+
+    A few names, and how many more: those of other teams, which it was lent to, are only counted.
+    """
+    number = instance.behind.count()
+    own = instance.behind.filter(team=instance.team_id).order_by("name")
+    names = list(own.values_list("name", flat=True)[:_SHOWN])
+    if len(names) == number:
         return ", ".join(names)
-    return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    if not names:
+        text = ngettext("an instance of another team", "%(n)s instances of other teams", number)
+        return text % {"n": number}
+    more = _("%(names)s and %(n)s more")
+    return more % {"names": ", ".join(names), "n": number - len(names)}
 
 
 _SHOWN = 3

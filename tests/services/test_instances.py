@@ -12,7 +12,7 @@ from commands import queue
 from commands.errors import Conflict, Denied, Invalid
 from commands.models import Credential, Instance
 from commands.models.instance import fingerprint
-from commands.services import instances, runs
+from commands.services import instances, lending, runs
 from tests.conftest import HOST_KEY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
@@ -131,9 +131,9 @@ def test_who_may_not_add_or_lend(cast, credential, make_instance):
         )
     mine = make_instance("mine")
     with pytest.raises(Denied):
-        instances.lend_instance(actor=cast.charlie, instance=mine, team=cast.other_team)
+        lending.lend_instance(actor=cast.charlie, instance=mine, team=cast.other_team)
     with pytest.raises(Invalid):
-        instances.lend_instance(actor=cast.alice, instance=mine, team=cast.team)
+        lending.lend_instance(actor=cast.alice, instance=mine, team=cast.team)
 
 
 def test_the_fingerprint_is_openssh_s():

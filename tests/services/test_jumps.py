@@ -14,7 +14,8 @@ from commands.models import Grant, Instance, Region
 from commands.rules.connection import Connection
 from commands.services import checking, connections, instances, invocations, runs
 from commands.services.connections import UNDECIPHERABLE
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
+from tests.borrowing import borrow
 from tests.conftest import HOST_KEY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
@@ -48,7 +49,7 @@ def lent(cast):
         credential=secret,
         host_key=HOST_KEY,
     )
-    instances.lend_instance(actor=cast.charlie, instance=instance, team=cast.team)
+    borrow(instance, cast.team, by=cast.charlie, to=cast.alice)
     return instance
 
 
@@ -71,6 +72,17 @@ def claim(cast, instance):
     )
     run = task.runs.get()
     return run, lambda: runs.claim(run_ids=[run.pk], owner="w", now=timezone.now())
+
+
+def test_a_host_key_that_was_pinned_meanwhile_stays(cast, make_instance, bastion):
+    read_earlier, other = make_instance("db-02"), HOST_KEY[:-4] + "AAAA"
+    with transaction.atomic():
+        row = instances.locked(read_earlier)
+        instances.pin(actor=cast.alice, instance=row, host_key=other, reason="new disk", now=NOW)
+        row.save()
+    instances.set_jump_host(actor=cast.alice, instance=read_earlier, jump_host=bastion)
+    kept = Instance.objects.get(pk=read_earlier.pk)
+    assert (kept.host_key, kept.jump_host) == (other, bastion)
 
 
 def test_the_endpoint_holds_the_one_of_the_jump_host(behind, bastion):
@@ -122,7 +134,7 @@ def test_a_lent_jump_host(cast, make_instance, lent):
     assert take() == []
     run.refresh_from_db()
     assert (run.status, run.error_code) == ("Aborted", "NoLongerAllowed")
-    assert run.error_info == "Its team may no longer use the jump host lent."
+    assert run.error_info == "Its team may no longer use its jump host."
     target = check(instance)
     assert (target.endpoint, target.obstacle) == (None, run.error_info)
     instance.refresh_from_db()
@@ -136,7 +148,7 @@ def test_a_jump_host_that_is_switched_off(cast, behind, bastion):
     assert take() == []
     run.refresh_from_db()
     assert (run.status, run.error_code) == ("Aborted", "NoLongerAllowed")
-    assert "jump host bastion is switched off" in run.error_info
+    assert "Its jump host is switched off" in run.error_info
     finding = checking._find(None, check(behind))
     assert (finding.connection, finding.info) == (Connection.UNREACHABLE, run.error_info)
 

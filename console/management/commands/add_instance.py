@@ -8,16 +8,17 @@ from getpass import getpass
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.db.models import Q
 
 from commands.errors import CommandConsoleError
 from commands.models import Credential, Instance, Region, Role, Team, User
 from commands.services import instances, teams
+from console.management.audited import AuditedCommand
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     """Reads the server's host key, asks for confirmation, and stores it with the credential."""
 
     help = "Add a server that the console can reach over SSH."
