@@ -8,20 +8,25 @@ offsets while it has the lease.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import F
+from django.db.models import F, Q
 
 from commands.models import OutputChunk, Run
+
+T = TypeVar("T")
 
 STREAMS = {OutputChunk.Stream.STDOUT.value: "stdout", OutputChunk.Stream.STDERR.value: "stderr"}
 """Names of the streams by their number in the database."""
 
 BATCH = 64
 """Chunks that are read at once; each has at most 64 KiB."""
+
+TOGETHER = 100
+"""Runs that are read in one query."""
 
 WHOLE_BYTES = 8 * 1024 * 1024
 """Up to this much output of a run is read at once, so that it is of one moment."""
@@ -85,6 +90,32 @@ def read(run_id: int, *, after: int = -1, limit: int | None = None) -> list[Chun
     return [_chunk(row) for row in (rows if limit is None else rows[:limit])]
 
 
+def read_each(after: Mapping[int, int]) -> dict[int, list[Chunk]]:
+    """The same for many runs at once, by run: what comes after the sequence of each."""
+    pairs = ((run_id, Q(run_id=run_id, sequence__gt=last)) for run_id, last in after.items())
+    return _read_together(pairs, lambda found: Q(*found, _connector=Q.OR))
+
+
+def read_all(run_ids: Collection[int]) -> dict[int, list[Chunk]]:
+    """All chunks of many runs, by run, which together must fit into memory."""
+    return _read_together(((run_id, run_id) for run_id in run_ids), lambda ids: Q(run_id__in=ids))
+
+
+def _read_together(
+    wanted: Iterable[tuple[int, T]], where: Callable[[list[T]], Q]
+) -> dict[int, list[Chunk]]:
+    """Chunks of the runs ``wanted``, a query for so many of them, which ``where`` makes."""
+    pairs = list(wanted)
+    found: dict[int, list[Chunk]] = {run_id: [] for run_id, _ in pairs}
+    gap = [F(f"run__{column}") for column in _GAP]
+    for first in range(0, len(pairs), TOGETHER):
+        some = [each for _, each in pairs[first : first + TOGETHER]]
+        rows = OutputChunk.objects.filter(where(some)).order_by("run_id", "sequence")
+        for run_id, *row in rows.values_list("run_id", *_CHUNK, *gap):
+            found[run_id].append(_chunk(tuple(row)))
+    return found
+
+
 def stream(run_id: int, *, after: int = -1) -> Iterator[Chunk]:
     """The same, in batches if it is more than fits into memory."""
     sizes = Run.objects.filter(pk=run_id).values_list("stdout_size", "stderr_size", "dropped_bytes")
@@ -97,16 +128,19 @@ def stream(run_id: int, *, after: int = -1) -> Iterator[Chunk]:
         after = batch[-1].sequence
 
 
-def before_last(run_id: int, *, lines: int, size: int) -> int:
-    """Sequence of the chunk before the last ``lines`` lines, or ``size`` bytes; -1 for none."""
-    rows = OutputChunk.objects.filter(run_id=run_id).order_by("-sequence")
+def before_last(run_id: int, *, lines: int, size: int, after: int = -1) -> int:
+    """Sequence of the chunk before the last ``lines`` lines, or ``size`` bytes.
+
+    It is ``after`` where no more than that comes after it.
+    """
+    rows = OutputChunk.objects.filter(run_id=run_id, sequence__gt=after).order_by("-sequence")
     counted = weighed = 0
     for sequence, data in rows.values_list("sequence", "data").iterator(chunk_size=8):
         if counted >= lines or weighed >= size:
             return int(sequence)
         counted += bytes(data).count(b"\n")
         weighed += len(data)
-    return -1
+    return after
 
 
 def _chunk(row: tuple[Any, ...]) -> Chunk:
