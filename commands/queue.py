@@ -25,6 +25,12 @@ class Job(StrEnum):
     ADVANCE = "commands.tasks.advance"
     RECONCILE = "commands.tasks.reconcile"
     CHECK_CONNECTIONS = "commands.tasks.check_connections"
+    PURGE = "commands.tasks.purge"
+    NOTE_USE = "commands.tasks.note_use"
+    EXAMINE = "commands.tasks.examine"
+    READ_HOST_KEYS = "commands.tasks.read_host_keys"
+    SEND_NOTICES = "commands.tasks.send_notices"
+    LOOK_FOR_STALLS = "commands.tasks.look_for_stalls"
 
 
 def enqueue(job: Job, **ids: object) -> None:

@@ -10,7 +10,20 @@ from celery.signals import worker_shutting_down
 from django.utils import timezone
 
 from commands.queue import Job
-from commands.services import pacing, runs, stopping, worker
+from commands.services import (
+    access_keys,
+    approvals,
+    audit,
+    importing,
+    notices,
+    pacing,
+    preflight,
+    quotas,
+    retention,
+    runs,
+    stopping,
+    worker,
+)
 
 
 @shared_task(name=Job.START_RUNS.value)
@@ -42,8 +55,16 @@ def reconcile() -> None:
         _take(overdue)
     if stopping.is_due(now=now):
         stop_runs()
+    if preflight.is_due(now=now):
+        examine()
+    if importing.is_due(now=now):
+        read_host_keys()
     pacing.advance_all(now=now)
+    audit.seal()
     runs.expire(now=now)
+    approvals.expire(now=now)
+    preflight.expire(now=now)
+    importing.expire(now=now)
 
 
 @shared_task(name=Job.CHECK_CONNECTIONS.value)
@@ -51,6 +72,57 @@ def check_connections() -> None:
     """Have instances checked that are due. It only rings: nothing is waited for here."""
     try:
         worker.current().checker.ask()
+    except worker.Ending:
+        pass  # the next message reaches another worker
+
+
+@shared_task(name=Job.PURGE.value)
+def purge() -> None:
+    """Delete some of what is kept no longer; what is left goes the next time."""
+    retention.purge(now=timezone.now())
+    notices.forget_tests(now=timezone.now())
+    access_keys.forget_nonces(now=timezone.now())
+    access_keys.forget_ended(now=timezone.now())
+
+
+@shared_task(name=Job.NOTE_USE.value)
+def note_use() -> None:
+    """Remember what teams use today, for the charts of past days."""
+    quotas.note_use(now=timezone.now())
+
+
+@shared_task(name=Job.EXAMINE.value)
+def examine() -> None:
+    """Have instances looked at that somebody wants to know of. It only rings."""
+    try:
+        worker.current().examiner.ask()
+    except worker.Ending:
+        pass  # the reconciler rings in another worker
+
+
+@shared_task(name=Job.READ_HOST_KEYS.value)
+def read_host_keys() -> None:
+    """Have hosts asked for their keys that somebody is about to import. It only rings."""
+    try:
+        worker.current().key_reader.ask()
+    except worker.Ending:
+        pass  # the reconciler rings in another worker
+
+
+@shared_task(name=Job.SEND_NOTICES.value)
+def send_notices() -> None:
+    """Have it told what tasks have ended. It only rings: nothing is waited for here."""
+    try:
+        worker.current().messenger.ask()
+    except worker.Ending:
+        pass  # the next message reaches another worker
+
+
+@shared_task(name=Job.LOOK_FOR_STALLS.value)
+def look_for_stalls() -> None:
+    """Have it looked at runs that print nothing, whether they wait for input. It only rings."""
+    try:
+        worker.current().lookout.ask()
     except worker.Ending:
         pass  # the next message reaches another worker
 

@@ -13,7 +13,7 @@ from commands import queue, tasks
 from commands.execution.fake import FakeExecutor
 from commands.models import Instance
 from commands.services import invocations, worker
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 from tests.services.test_carrying import finished
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +48,12 @@ def test_every_job_is_a_task():
         tasks.advance.name,
         tasks.reconcile.name,
         tasks.check_connections.name,
+        tasks.purge.name,
+        tasks.note_use.name,
+        tasks.examine.name,
+        tasks.read_host_keys.name,
+        tasks.send_notices.name,
+        tasks.look_for_stalls.name,
     }
     assert made == {job.value for job in queue.Job}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from commands.errors import Invalid
-from commands.models import Command, CommandVersion, Definition
+from commands.models import Command, CommandVersion, Definition, Region, Team
 from commands.rules import content as rules
 from commands.rules import launcher as launchers
 from commands.rules import limits
@@ -17,6 +17,8 @@ from commands.rules.problems import Problems
 from commands.rules.quoting import Insertion
 from commands.rules.schema import ParameterSchema
 from commands.rules.tags import check_tags
+from commands.services import quotas
+from commands.words import gettext as _
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,18 @@ class Checked:
         }
 
 
-def check(command: CommandInput, problems: Problems) -> Checked:
-    """The command as it is kept; what is wrong with it goes to ``problems``."""
+def check(command: CommandInput, problems: Problems, *, team: Team, region: Region) -> Checked:
+    """The command as ``team`` may have it; what is wrong with it goes to ``problems``."""
     kind = problems.collect(lambda: rules.check_type(command.type), rules.CommandType.SHELL)
     timeout, asked = problems.collect(
         lambda: rules.check_timeout(command.timeout), (limits.TIMEOUT_DEFAULT, 0)
     )
-    content = problems.collect(lambda: rules.check_content(command.content), "")
+    content = problems.collect(
+        lambda: quotas.check_content(
+            team=team, region=region, text=rules.check_content(command.content)
+        ),
+        "",
+    )
     none: dict[str, ParameterSchema] = {}
     no_tags: Mapping[str, str] = {}
     return Checked(
@@ -138,7 +145,7 @@ def _check_launcher(text: str, kind: rules.CommandType) -> str:
         return ""
     if rules.RUNS_ON[kind] is rules.OsType.WINDOWS:
         raise Invalid(
-            "Bat and PowerShell run by themselves; launchers are for Linux. Leave this empty.",
+            _("Bat and PowerShell run by themselves; launchers are for Linux. Leave this empty."),
             field="launcher",
             code="InvalidParameter.Launcher",
         )
@@ -159,15 +166,17 @@ def _check_parameters(
     }
     if unknown := sorted(given.keys() - known):
         raise Invalid(
-            f"The command has no parameter {unknown[0][:40]}.",
+            _("The command has no parameter %(name)s.") % {"name": unknown[0][:40]},
             field="parameters",
             code="InvalidParameter.ParameterDefinitions",
         )
     ways = insertions(given)
     if command.launcher.strip() and Insertion.QUOTED in ways.values():
         raise Invalid(
-            "With a launcher the script's language is unknown, so values can't be quoted. Insert "
-            "them as typed, or leave the launcher empty.",
+            _(
+                "With a launcher the script's language is unknown, so values can't be quoted. "
+                "Insert them as typed, or leave the launcher empty."
+            ),
             field="launcher",
         )
     check_insertions(content, ways, kind)

@@ -6,37 +6,41 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
+from commands.access import EVERYTHING, Narrowing
 from commands.errors import Invalid
 from commands.models import Instance, Region, Team
 from commands.models.instance import InstanceQuerySet
 from commands.rules import content as rules
 from commands.rules.connection import Connection
 from commands.services import quotas
+from commands.words import gettext as _
+from commands.words import gettext_noop
 
-WINDOWS_OFF = (
+WINDOWS_OFF = gettext_noop(
     "Running commands on Windows is experimental and switched off. An admin can enable it with "
     "the setting CONSOLE_WINDOWS."
 )
 _UNFIT_CONNECTION = {
-    Connection.UNREACHABLE: "It didn't answer when it was checked last.",
-    Connection.HOST_KEY_CHANGED: "Its host key is not the one that was confirmed.",
-    Connection.SIGN_IN_REFUSED: "It refuses the console's sign-in.",
+    Connection.UNREACHABLE: gettext_noop("It didn't answer when it was checked last."),
+    Connection.HOST_KEY_CHANGED: gettext_noop("Its host key is not the one that was confirmed."),
+    Connection.SIGN_IN_REFUSED: gettext_noop("It refuses the console's sign-in."),
 }
 
 
 def unfit(instance: Instance, kind: rules.CommandType) -> str:
     """Why a command of this kind can't run on ``instance``, as a sentence; "" if it can."""
     if not instance.enabled:
-        return "The instance is switched off in the console."
+        return _("The instance is switched off in the console.")
     if rules.RUNS_ON[kind].value != instance.os_type:
         return (
-            "Shell runs on Linux; choose Bat or PowerShell."
+            _("Shell runs on Linux; choose Bat or PowerShell.")
             if kind is rules.CommandType.SHELL
-            else "Bat and PowerShell run on Windows; choose Shell."
+            else _("Bat and PowerShell run on Windows; choose Shell.")
         )
     if _is_off(kind):
-        return WINDOWS_OFF
-    return _UNFIT_CONNECTION.get(Connection(instance.connection), "")
+        return _(WINDOWS_OFF)
+    reason = _UNFIT_CONNECTION.get(Connection(instance.connection))
+    return _(reason) if reason else ""
 
 
 def fitting(instances: InstanceQuerySet, kind: rules.CommandType) -> InstanceQuerySet:
@@ -49,7 +53,7 @@ def fitting(instances: InstanceQuerySet, kind: rules.CommandType) -> InstanceQue
 def never(instance: Instance, kind: rules.CommandType) -> str:
     """Why a task that was created can't run on ``instance`` any more, whatever its state is."""
     if rules.RUNS_ON[kind].value != instance.os_type:
-        return "The instance runs another operating system than the command is for."
+        return gettext_noop("The instance runs another operating system than the command is for.")
     return WINDOWS_OFF if _is_off(kind) else ""
 
 
@@ -58,34 +62,53 @@ def _is_off(kind: rules.CommandType) -> bool:
 
 
 def choose(
-    *, team: Team, region: Region, kind: rules.CommandType, uids: Sequence[str]
+    *,
+    team: Team,
+    region: Region,
+    kind: rules.CommandType,
+    uids: Sequence[str],
+    only: Narrowing = EVERYTHING,
 ) -> list[Instance]:
     """The instances called ``uids``, each once, in that order.
 
     Raises Invalid with the field ``instances`` if there are none or one is not the team's in
-    ``region`` or can't run the command; QuotaExceeded if they are too many.
+    ``region``, is not among ``only`` what the person may use, or can't run the command;
+    QuotaExceeded if they are too many.
     """
+    instances = find(team=team, region=region, uids=uids, only=only)
+    for instance in instances:
+        if reason := unfit(instance, kind):
+            raise Invalid(
+                _("%(name)s: %(reason)s Clear it and create again.")
+                % {"name": instance.name, "reason": reason},
+                field="instances",
+                code="InvalidInstance.NotMatch",
+            )
+    return instances
+
+
+def find(
+    *, team: Team, region: Region, uids: Sequence[str], only: Narrowing = EVERYTHING
+) -> list[Instance]:
+    """The same, whether or not they can run anything."""
     chosen = list(dict.fromkeys(uids))
     if not chosen:
-        raise Invalid("Select at least one instance.", field="instances")
+        raise Invalid(_("Select at least one instance."), field="instances")
     quotas.check_instances(team=team, region=region, number=len(chosen))
     # Not every database takes every character in a comparison; no id has such characters.
     possible = [uid for uid in chosen if uid.isascii() and uid.isprintable()]
-    usable = Instance.objects.usable_by(team).filter(region=region, uid__in=possible)
+    usable = only.instances(Instance.objects.usable_by(team))
+    usable = usable.filter(region=region, uid__in=possible)
     instances = sorted(usable, key=lambda instance: chosen.index(instance.uid))
     if missing := len(chosen) - len(instances):
         # The same words whether it never existed or belongs to somebody else.
         raise Invalid(
-            f"{missing} of the selected instances can't be found in this team and region. "
-            "Select again.",
+            _(
+                "%(missing)s of the selected instances can't be found in this team and region. "
+                "Select again."
+            )
+            % {"missing": missing},
             field="instances",
             code="InvalidInstance.NotFound",
         )
-    for instance in instances:
-        if reason := unfit(instance, kind):
-            raise Invalid(
-                f"{instance.name}: {reason} Clear it and create again.",
-                field="instances",
-                code="InvalidInstance.NotMatch",
-            )
     return instances

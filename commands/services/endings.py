@@ -14,6 +14,7 @@ from commands.errors import ExecutionError, RunLost
 from commands.execution.executor import Ending, Finished
 from commands.models import Run
 from commands.rules.status import ErrorCode, Phase, RunStatus, is_final, reached
+from commands.words import gettext_noop, kept
 
 _INVALID_CODES = {
     ErrorCode.ACCOUNT_NOT_EXISTS,
@@ -22,8 +23,15 @@ _INVALID_CODES = {
     ErrorCode.LAUNCHER_NOT_FOUND,
     ErrorCode.COMMAND_NOT_APPLICABLE,
 }
-_TIMED_OUT = "The script ran longer than its timeout and was stopped"
-_STOPPED_THERE = "The script was stopped on the instance."
+_TIMED_OUT = gettext_noop("The script ran longer than its timeout and was stopped")
+_STOPPED_THERE = gettext_noop("The script was stopped on the instance.")
+_ENDED = kept("The script ended with exit code %(code)s.")
+_STOPPED, _STOPPED_BY = gettext_noop("Stopped"), kept("Stopped by %(by)s")
+_NOT_STARTED = kept("%(what)s before it started. Nothing ran.")
+_NOT_VERIFIED = kept("%(what)s; that no process is left was not verified.")
+_NONE_LEFT = kept("%(what)s, 0 processes left.")
+_ONE_LEFT = kept("%(what)s, but 1 process is still running%(names)s.")
+_SOME_LEFT = kept("%(what)s, but %(n)s processes are still running%(names)s.")
 COLUMNS = (
     "status",
     "phase",
@@ -79,7 +87,7 @@ def _of_ending(finished: Finished, *, begun: bool) -> dict[str, Any]:
         "status": RunStatus.FAILED.value,
         "exit_code": finished.exit_code,
         "error_code": ErrorCode.EXIT_CODE_NONZERO.value,
-        "error_info": f"The script ended with exit code {finished.exit_code}.",
+        "error_info": _ENDED % {"code": finished.exit_code},
     }
 
 
@@ -88,7 +96,7 @@ def never_started(by: str) -> dict[str, Any]:
     return {
         "status": RunStatus.CANCELLED.value,
         "error_code": ErrorCode.STOPPED_BEFORE_START.value,
-        "error_info": f"{_stopped(by)} before it started. Nothing ran.",
+        "error_info": _NOT_STARTED % {"what": _stopped(by)},
     }
 
 
@@ -142,13 +150,12 @@ def left_sentence(what: str, left: int | None, survivors: str = "") -> str:
     ``survivors`` names some of them.
     """
     if left is None:
-        return f"{what}; that no process is left was not verified."
+        return _NOT_VERIFIED % {"what": what}
     if left == 0:
-        return f"{what}, 0 processes left."
+        return _NONE_LEFT % {"what": what}
     names = f": {survivors}" if survivors else ""
-    if left == 1:
-        return f"{what}, but 1 process is still running{names}."
-    return f"{what}, but {left:,} processes are still running{names}."
+    text = _ONE_LEFT if left == 1 else _SOME_LEFT
+    return text % {"what": what, "n": f"{left:,}", "names": names}
 
 
 def _is_proven(run: Run, values: Mapping[str, Any]) -> bool:
@@ -161,4 +168,4 @@ def _is_proven(run: Run, values: Mapping[str, Any]) -> bool:
 
 
 def _stopped(by: str) -> str:
-    return f"Stopped by {by}" if by else "Stopped"
+    return _STOPPED_BY % {"by": by} if by else _STOPPED

@@ -72,6 +72,11 @@ class Errands(ABC, Generic[Target, Result]):
         """Have what is due done. Returns at once."""
         self._inbox.put(None)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether this process is on its way out: what fails now says nothing."""
+        return self._stopping.is_set()
+
     def stop(self, timeout_s: float = 2.0) -> None:
         """Write what came in and end; claims run out. Waits at most ``timeout_s``.
 

@@ -35,6 +35,7 @@ from commands.services import endings
 from commands.services.events import Changed, Dropped, Received
 from commands.services.recorder import LeaseLost, Recorder
 from commands.services.runs import Claimed
+from commands.words import gettext_noop
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,7 @@ class Follower:
                 boot_id=started.boot_id,
                 machine_id=started.machine_id,
                 hostname=started.hostname,
+                host_key_fingerprint=started.host_key_fingerprint,
             )
             return attached
         if not may_have_begun:
@@ -335,11 +337,11 @@ def _event_of(run_id: int, output: Output | Gap) -> Received | Dropped:
     return Received(run_id, output.stream, output.offset, output.data, now)
 
 
-_OUT_OF_REACH = (
+_OUT_OF_REACH = gettext_noop(
     "The instance could not be reached until after the timeout, so nobody knows how the script "
     "ended. It is not run again."
 )
-_CONSOLE_FAILED = (
+_CONSOLE_FAILED = gettext_noop(
     "The console met an error of its own, so nobody knows how the script ended. It is not run "
     "again; the server's log has the details."
 )

@@ -8,6 +8,7 @@ from django.utils.crypto import salted_hmac
 
 from commands.errors import IdempotencyMismatch
 from commands.models import Invocation, Team, User
+from commands.words import gettext as _
 
 
 def digest(*request: object) -> str:
@@ -28,6 +29,6 @@ def earlier(*, actor: User, team: Team, token: str, digest: str) -> Invocation |
     found = Invocation.objects.filter(team=team, created_by=actor, client_token=token).first()
     if found is not None and found.request_digest != digest:
         raise IdempotencyMismatch(
-            "You changed the form after it was sent. Check it and create again."
+            _("You changed the form after it was sent. Check it and create again.")
         )
     return found

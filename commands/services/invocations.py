@@ -1,65 +1,51 @@
-"""Creating tasks: checks, then rows, then a job, all in one transaction.
+"""Creating tasks: rows, then a job, all in one transaction.
 
-A new command and one of the library take the same way: both become a ``_Plan``, which is what
-``preview`` shows and what ``run_command`` and ``invoke_command`` carry out.
+A new command, one of the library and the frozen copy of an earlier task take the same way: all
+become a ``Plan``, which is what ``preview`` shows and what ``run_command``, ``invoke_command``
+and ``repeat_invocation`` carry out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from commands import access
 from commands.access import Permission
-from commands.errors import Conflict, Invalid, QuotaExceeded
+from commands.errors import Invalid, InvalidFields, QuotaExceeded
 from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
 from commands.rules import content as rules
-from commands.rules import rate as rates
+from commands.rules.again import Again
 from commands.rules.problems import Problems
 from commands.rules.quoting import Insertion
-from commands.rules.rate import Rate, RateInput
-from commands.rules.schema import ParameterSchema
+from commands.rules.rate import RateInput
 from commands.services import (
-    definitions,
-    eligibility,
+    approval_rules,
+    approvals,
+    audit,
     idempotency,
     library,
     pacing,
+    plans,
     quotas,
+    repeating,
     runs,
     scripts,
     stopping,
 )
-from commands.services.definitions import Checked, CommandInput
+from commands.services.definitions import CommandInput
+from commands.services.plans import Plan, SavedInput, Values
 from commands.services.scripts import Binding, Place, Script
 from commands.services.stopping import Stop
+from commands.words import gettext as _
 
-DELETED = "That command was deleted. Choose another."
-
-
-@dataclass(frozen=True, slots=True)
-class SavedInput:
-    """A command of the library, and what is different for one task; None leaves it as it is.
-
-    ``version`` is the one that the person has seen: if there is a newer one, nothing is run.
-    """
-
-    uid: str
-    version: int | None = None
-    workdir: str | None = None
-    timeout: str | int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Values of the parameters by name in any case, and the names of those that are hidden."""
-
-    given: Mapping[str, str] = field(default_factory=dict, repr=False)
-    hidden: Collection[str] = ()
+NAMED = 50
+"""Instances that the audit trail names of one task; it always says how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +61,6 @@ class Preview:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A task that was checked and not yet made. ``version`` is None for a new command."""
-
-    team: Team
-    region: Region
-    checked: Checked
-    script: Script
-    instances: list[Instance]
-    permission: Permission
-    version: CommandVersion | None = None
-    rate: Rate = field(default_factory=Rate)
-
-
 def run_command(
     *,
     actor: User,
@@ -99,26 +71,30 @@ def run_command(
     save: bool = False,
     instance_uids: Sequence[str],
     rate: RateInput | None = None,
+    tell_me: bool = False,
     client_token: str = "",
     now: datetime,
 ) -> Invocation:
     """Create a task that runs a new command on instances, and have it started.
 
     With ``save`` the command is kept in the library and uses one place of its quota; else it
-    uses none. ``rate`` says how fast it spreads over the instances. With a ``client_token``,
-    repeating the request answers with the task it made before. Raises Denied; InvalidFields
-    with a sentence for every field that is wrong; QuotaExceeded if the team has no task left
-    today, or no place in its library; IdempotencyMismatch if the token was used for another
-    request.
+    uses none. ``rate`` says how fast it spreads over the instances, ``tell_me`` that ``actor``
+    wants an e-mail when it ends. With a ``client_token``, repeating the request answers with the
+    task it made before. Raises Denied; InvalidFields with a sentence for every field
+    that is wrong; QuotaExceeded if the team has no task left today, or no place in its library;
+    IdempotencyMismatch if the token was used for another request.
     """
     access.require(actor, Permission.INVOCATION_CREATE, team)
     if save:
         access.require(actor, Permission.COMMAND_MANAGE, team)
     given = values or Values()
-    digest = _digest(region, _plain(command), given, instance_uids, save=save, rate=rate)
+    digest = _digest(
+        region, _plain(command), given, instance_uids, save=save, rate=rate, tell_me=tell_me
+    )
 
-    def plan() -> _Plan:
-        return _plan_new(team, region, command, given, instance_uids, rate=rate)
+    def plan() -> Plan:
+        planned = plans.of_new(actor, team, region, command, given, instance_uids, rate=rate)
+        return _telling(planned, actor, tell_me=tell_me)
 
     return _once(actor, team, client_token, digest, plan, now, save=save)
 
@@ -132,6 +108,7 @@ def invoke_command(
     values: Values | None = None,
     instance_uids: Sequence[str],
     rate: RateInput | None = None,
+    tell_me: bool = False,
     client_token: str = "",
     now: datetime,
 ) -> Invocation:
@@ -143,12 +120,54 @@ def invoke_command(
     """
     access.require(actor, Permission.COMMAND_RUN, team)
     given = values or Values()
-    digest = _digest(region, _plain(command), given, instance_uids, rate=rate)
+    digest = _digest(region, _plain(command), given, instance_uids, rate=rate, tell_me=tell_me)
 
-    def plan() -> _Plan:
-        return _plan_saved(actor, team, region, command, given, instance_uids, rate=rate)
+    def plan() -> Plan:
+        planned = plans.of_saved(actor, team, region, command, given, instance_uids, rate=rate)
+        return _telling(planned, actor, tell_me=tell_me)
 
     return _once(actor, team, client_token, digest, plan, now)
+
+
+def repeat_invocation(
+    *,
+    actor: User,
+    invocation: Invocation,
+    kind: Again,
+    instance_uids: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
+    version: int | None = None,
+    client_token: str = "",
+    now: datetime,
+) -> Invocation:
+    """Create a task that runs again what ``invocation`` ran, on its instances or some of them.
+
+    It runs the frozen copy, with everything in it, also how fast it spreads; or, as
+    ``Again.LATEST``, what the saved command says now, which must be the ``version`` that the
+    person has seen. Instances on which that is not possible now are left out. ``values`` are
+    those that ``repeating.questions`` asks for, by name in any case; the others are what they
+    were. Raises what ``invoke_command`` raises, Invalid too if no instance is left, and Conflict
+    if today's rules would make something else of the copy.
+    """
+    access.require(actor, Permission.COMMAND_RUN, invocation.team)
+    wanted = repeating.chosen(invocation, instance_uids=instance_uids)
+    typed = dict(values or {})
+    asked: list[object] = ["again", invocation.uid, kind.value, version]
+    uids = [run.instance_uid for run in wanted]
+    digest = _digest(invocation.region, asked, Values(typed), uids)
+
+    def plan() -> Plan:
+        where = repeating.where(invocation, wanted)
+        if not where.usable:
+            raise Invalid(_("None of these instances can be used now."), field="instances")
+        usable = [instance.uid for instance in where.usable]
+        if kind is Again.LATEST:
+            planned = plans.of_latest(actor, invocation, version, typed, usable)
+        else:
+            planned = plans.of_frozen(actor, invocation, typed, usable)
+        return replace(planned, rate=invocation.rate, again_of=invocation, again_kind=kind)
+
+    return _once(actor, invocation.team, client_token, digest, plan, now)
 
 
 def stop_invocation(
@@ -165,17 +184,48 @@ def stop_invocation(
     the task has no run on one of ``instance_uids``, and then nothing is stopped.
     """
     access.require_control(actor, invocation)
+    return _stop(actor, "task:stop", invocation, instance_uids, now)
+
+
+def stop_by_staff(*, actor: User, invocation: Invocation, now: datetime) -> Stop:
+    """Stop a task of any team, as an administrator of the console; what that changed.
+
+    Raises Denied unless ``actor`` is staff.
+    """
+    access.require_staff(actor)
+    return _stop(actor, "task:stop-by-staff", invocation, None, now)
+
+
+def _stop(
+    actor: User,
+    action: str,
+    invocation: Invocation,
+    instance_uids: Sequence[str] | None,
+    now: datetime,
+) -> Stop:
     if instance_uids is not None:
         known = set(invocation.runs.values_list("instance_uid", flat=True))
         if strange := sorted(set(instance_uids) - known):
             raise Invalid(
-                f"This task does not run on {strange[0]}.",
+                _("This task does not run on %(name)s.") % {"name": strange[0]},
                 field="instance",
                 code="InvalidInstanceId.NotFound",
             )
-    return stopping.stop(
-        invocation=invocation, instance_uids=instance_uids, by=actor.shown_name, now=now
-    )
+    with transaction.atomic():
+        approval = approvals.lock(invocation)
+        done = stopping.stop(
+            invocation=invocation, instance_uids=instance_uids, by=actor.shown_name, now=now
+        )
+        if approval is not None:
+            approvals.stopped(approval, actor=actor, now=now)
+        if not done.nothing:
+            numbers: dict[str, Any] = {"never_started": done.cancelled, "ended": done.stopping}
+            if instance_uids is not None:
+                runs_there = invocation.runs.filter(instance_uid__in=instance_uids)
+                names = runs_there.order_by("pk").values_list("instance_name", flat=True)
+                numbers["on"] = list(names[:NAMED])
+            _record(actor, action, invocation, numbers, now)
+    return done
 
 
 def continue_invocation(
@@ -187,7 +237,11 @@ def continue_invocation(
     lets one batch go, not two. Raises Denied.
     """
     access.require_control(actor, invocation)
-    return pacing.next_batch(invocation_id=invocation.pk, after=after, now=now)
+    with transaction.atomic():
+        continued = pacing.next_batch(invocation_id=invocation.pk, after=after, now=now)
+        if continued:
+            _record(actor, "task:continue", invocation, {"after": after}, now)
+    return continued
 
 
 def preview(
@@ -207,11 +261,11 @@ def preview(
     given = values or Values()
     if isinstance(command, SavedInput):
         access.require(actor, Permission.COMMAND_RUN, team)
-        plan = _plan_saved(actor, team, region, command, given, instance_uids, complete=False)
+        plan = plans.of_saved(actor, team, region, command, given, instance_uids, complete=False)
     else:
         access.require(actor, Permission.INVOCATION_CREATE, team)
         named = command if command.name.strip() else replace(command, name="Preview")
-        plan = _plan_new(team, region, named, given, instance_uids, complete=False)
+        plan = plans.of_new(actor, team, region, named, given, instance_uids, complete=False)
     if not plan.instances:
         nowhere = Place(region.uid, team.uid, mark, mark, mark, mark)
         return [Preview(None, plan.script.shown(nowhere), "")]
@@ -219,7 +273,7 @@ def preview(
     return [_preview(plan, instance, mark, command_uid) for instance in plan.instances]
 
 
-def _preview(plan: _Plan, instance: Instance, mark: str, command_uid: str) -> Preview:
+def _preview(plan: Plan, instance: Instance, mark: str, command_uid: str) -> Preview:
     place = Place(plan.region.uid, plan.team.uid, instance.uid, instance.name, mark, command_uid)
     shown = plan.script.shown(place)
     open_ids = plan.script.names_ids(command_is_known=plan.version is not None)
@@ -231,7 +285,7 @@ def _once(
     team: Team,
     client_token: str,
     digest: str,
-    plan: Callable[[], _Plan],
+    plan: Callable[[], Plan],
     now: datetime,
     *,
     save: bool = False,
@@ -263,6 +317,7 @@ def _digest(
     *,
     save: bool = False,
     rate: RateInput | None = None,
+    tell_me: bool = False,
 ) -> str:
     return idempotency.digest(
         region.uid,
@@ -272,7 +327,15 @@ def _digest(
         sorted(set(instance_uids)),
         save,
         *([astuple(rate)] if rate and rate.asked else []),
+        *(["tell me"] if tell_me else []),
     )
+
+
+def _telling(plan: Plan, actor: User, *, tell_me: bool) -> Plan:
+    if tell_me and not actor.email:
+        text = _("Your account has no e-mail address. An administrator of the console can add it.")
+        raise InvalidFields({"tell_me": [text]})
+    return replace(plan, tell_me=tell_me)
 
 
 def _plain(command: CommandInput | SavedInput) -> list[object]:
@@ -297,188 +360,20 @@ def _plain(command: CommandInput | SavedInput) -> list[object]:
     ]
 
 
-def _plan_new(
-    team: Team,
-    region: Region,
-    command: CommandInput,
-    values: Values,
-    instance_uids: Sequence[str],
-    *,
-    rate: RateInput | None = None,
-    complete: bool = True,
-) -> _Plan:
-    problems = Problems()
-    checked = definitions.check(command, problems)
-    script = _script(checked, values, problems)
-    instances = _instances(team, region, checked, instance_uids, problems, complete=complete)
-    checked_rate = rates.check(rate or RateInput(), problems)
-    problems.raise_any()
-    permission = Permission.INVOCATION_CREATE
-    plan = _Plan(team, region, checked, script, instances, permission, rate=checked_rate)
-    return _filled(plan)
-
-
-def _plan_saved(
-    actor: User,
-    team: Team,
-    region: Region,
-    command: SavedInput,
-    values: Values,
-    instance_uids: Sequence[str],
-    *,
-    rate: RateInput | None = None,
-    complete: bool = True,
-) -> _Plan:
-    version = _latest(team, region, command)
-    _refuse_old_rules(version)
-    problems = Problems()
-    checked = definitions.check(_changed(version, command), problems)
-    script = _script(checked, values, problems)
-    instances = _instances(team, region, checked, instance_uids, problems, complete=complete)
-    permission = _needed(version, checked, script)
-    if not access.allows(actor, permission, team):
-        problems.collect(lambda: _refuse_changes(version, checked, script), None)
-    checked_rate = rates.check(rate or RateInput(), problems)
-    problems.raise_any()
-    plan = _Plan(team, region, checked, script, instances, permission, version, checked_rate)
-    return _filled(plan)
-
-
-def _latest(team: Team, region: Region, command: SavedInput) -> CommandVersion:
-    if not command.uid:
-        raise Invalid("Choose a saved command.", field="command")
-    found = CommandVersion.objects.select_related("command").filter(
-        command__in=Command.objects.kept().filter(team=team, region=region, uid=command.uid)
-        if command.uid.isascii() and command.uid.isprintable()
-        else Command.objects.none()
-    )
-    version = found.order_by("-number").first()
-    if version is None:
-        raise Invalid(DELETED, field="command", code="InvalidCommand.NotFound")
-    if command.version is not None and command.version != version.number:
-        raise Conflict(
-            f"{version.name} has changed since you chose it: this is version {version.number} "
-            "now. Check it and create again."
-        )
-    return version
-
-
-def _refuse_old_rules(version: CommandVersion) -> None:
-    for key, why in version.refused().items():
-        raise Invalid(
-            f"What {version.name} says of its parameter {key} is no longer allowed: {why} Edit "
-            "the command, then run it.",
-            field="command",
-            code="InvalidParameter.ParameterDefinitions",
-        )
-
-
-def _changed(version: CommandVersion, command: SavedInput) -> CommandInput:
-    stored = definitions.of_version(version.command, version)
-    return replace(
-        stored,
-        workdir=stored.workdir if command.workdir is None else command.workdir,
-        timeout=stored.timeout if command.timeout is None else command.timeout,
-    )
-
-
-def _script(checked: Checked, values: Values, problems: Problems) -> Script:
-    none: dict[str, str] = {}
-    filled = None
-    if checked.use_params and checked.content:
-        filled = problems.collect(
-            lambda: scripts.values_of(checked.content, values.given, checked.parameters), none
-        )
-    secret = {key for key, schema in checked.parameters.items() if schema.secret}
-    named = {name.lower() for name in values.hidden}
-    return Script(
-        content=checked.content,
-        type=checked.type,
-        values=filled,
-        insertions=definitions.insertions(checked.parameters),
-        hidden=frozenset((secret | named) & set(filled or ())),
-    )
-
-
-def _instances(
-    team: Team,
-    region: Region,
-    checked: Checked,
-    uids: Sequence[str],
-    problems: Problems,
-    *,
-    complete: bool,
-) -> list[Instance]:
-    none: list[Instance] = []
-    if not uids and not complete:
-        return none
-    return problems.collect(
-        lambda: eligibility.choose(team=team, region=region, kind=checked.type, uids=uids), none
-    )
-
-
-def _filled(plan: _Plan) -> _Plan:
-    """The plan, whose script fits everywhere with its values. Raises Invalid."""
-    if plan.script.values is not None and plan.instances:
-        places = [
-            Place.of(instance, account=plan.team.uid, region=plan.region.uid)
-            for instance in plan.instances
-        ]
-        scripts.check_filled(plan.script, places)
-    return plan
-
-
-def _typed(version: CommandVersion, script: Script) -> list[str]:
-    """Keys whose values are inserted as typed and not those that the command itself brings."""
-    if version.runners_may_type:
-        return []
-    schemas = version.schemas()
-    usual = ParameterSchema()
-    return [
-        key
-        for key, value in (script.values or {}).items()
-        if (schema := schemas.get(key, usual)).insertion is Insertion.AS_TYPED
-        and value != schema.default
-    ]
-
-
-def _needed(version: CommandVersion, checked: Checked, script: Script) -> Permission:
-    as_it_stands = checked.workdir == version.workdir and not _typed(version, script)
-    return Permission.COMMAND_RUN if as_it_stands else Permission.INVOCATION_CREATE
-
-
-def _refuse_changes(version: CommandVersion, checked: Checked, script: Script) -> None:
-    problems = Problems()
-    if checked.workdir != version.workdir:
-        problems.add(
-            "workdir",
-            "Your role runs saved commands as they stand. Leave the execution path as it is, or "
-            "ask an operator.",
-        )
-    for key in _typed(version, script):
-        problems.add(
-            f"param-{key}",
-            f"Your role can't give {key} a value: it is inserted as typed, so it could be any "
-            "code. Leave it as it is, or ask an operator.",
-        )
-    problems.raise_any()
-
-
 def _create(
-    actor: User, plan: _Plan, token: str, digest: str, now: datetime, *, save: bool
+    actor: User, plan: Plan, token: str, digest: str, now: datetime, *, save: bool
 ) -> Invocation:
-    quotas.take_task(team=plan.team, region=plan.region, now=now)
+    why = _why_approval(actor, plan)
+    quotas.take_task(team=plan.team, region=plan.region, runs=len(plan.instances), now=now)
     if save:
         quotas.require_room_for_command(team=plan.team, region=plan.region)
-    version = _locked(plan.version) if plan.version else _add(actor, plan, now, kept=save)
     rate = plan.rate
     invocation = Invocation.objects.create(
         team=plan.team,
         region=plan.region,
-        command=version.command,
-        command_uid=version.command.uid,
-        version=version,
-        saved=version.command.kept,
+        **_source(actor, plan, now, save=save),
+        again_of=plan.again_of,
+        again_kind=plan.again_kind.value if plan.again_kind else "",
         permission=plan.permission.value,
         name=plan.checked.name,
         type=plan.checked.type.value,
@@ -497,17 +392,111 @@ def _create(
         batch_confirm=rate.confirm,
         canary=rate.canary,
         batch_end=rate.first_batch(len(plan.instances)),
+        tell_me=plan.tell_me,
         **plan.checked.columns(),
     )
     made = [_run(invocation, instance, plan.script) for instance in plan.instances]
-    pacing.hold_back(rate, made, now)
+    if why:
+        pacing.hold_unapproved(made)
+    else:
+        pacing.hold_back(rate, made, now)
     Run.objects.bulk_create(made)
     begin = invocation.runs.released().order_by("pk").values_list("pk", flat=True)
     runs.ask_to_start(list(begin))
+    _record(actor, *_done(plan, invocation), now)
+    if why:
+        approvals.ask(invocation=invocation, why=why, now=now)
     return invocation
 
 
-def _add(actor: User, plan: _Plan, now: datetime, *, kept: bool) -> CommandVersion:
+def _why_approval(actor: User, plan: Plan) -> list[str]:
+    """Why another member has to approve the task; none if nobody has to.
+
+    Raises Conflict if nobody could, InvalidFields if what would run could not be seen.
+    """
+    run_as = plan.checked.run_as
+    why = approval_rules.reasons(team=plan.team, instances=plan.instances, run_as=run_as)
+    if why:
+        _refuse_unseen(plan.script)
+        approvals.require_somebody(
+            creator=actor,
+            team=plan.team,
+            command_uid=plan.command_uid,
+            run_as=run_as,
+            instances=plan.instances,
+        )
+    return why
+
+
+def _refuse_unseen(script: Script) -> None:
+    """Raise InvalidFields where a hidden value could be code: nobody can approve what is a mark."""
+    problems = Problems()
+    for key in sorted(script.hidden):
+        if script.insertions.get(key, Insertion.AS_TYPED) is Insertion.AS_TYPED:
+            problems.add(
+                f"param-{key}",
+                _(
+                    "%(key)s is hidden and inserted as typed: whoever approves could not see what "
+                    "would run. Show it, or have it inserted quoted in the saved command."
+                )
+                % {"key": key},
+            )
+    problems.raise_any()
+
+
+def _done(plan: Plan, invocation: Invocation) -> tuple[str, Invocation, dict[str, Any]]:
+    """What the audit trail says of a new task: names, and no value of any parameter."""
+    details: dict[str, Any] = {
+        "region": plan.region.uid,
+        "type": plan.checked.type.value,
+        "command": invocation.command_uid,
+        "saved": invocation.saved,
+        "run_as": plan.checked.run_as,
+        "parameters": sorted(plan.script.values or {}),
+        "instances": len(plan.instances),
+        "on": [instance.name for instance in plan.instances[:NAMED]],
+    }
+    if plan.again_of is None:
+        return "task:create", invocation, details
+    return "task:again", invocation, {**details, "again_of": plan.again_of.uid}
+
+
+def _record(
+    actor: User, action: str, invocation: Invocation, details: dict[str, Any], now: datetime
+) -> None:
+    audit.record(
+        actor=actor,
+        action=action,
+        team=invocation.team,
+        target=invocation,
+        target_name=invocation.name,
+        details=details,
+        now=now,
+    )
+
+
+def _source(actor: User, plan: Plan, now: datetime, *, save: bool) -> dict[str, Any]:
+    """The columns that say which command a task runs."""
+    old = plan.again_of
+    if old is not None and plan.version is None:
+        # Its copy is all that it needs: the command may be gone.
+        there = _lock(old.command_id)
+        return {
+            "command_id": old.command_id if there else None,
+            "version_id": old.version_id if there else None,
+            "command_uid": old.command_uid,
+            "saved": old.saved,
+        }
+    version = _locked(plan.version) if plan.version else _add(actor, plan, now, kept=save)
+    return {
+        "command": version.command,
+        "version": version,
+        "command_uid": version.command.uid,
+        "saved": version.command.kept,
+    }
+
+
+def _add(actor: User, plan: Plan, now: datetime, *, kept: bool) -> CommandVersion:
     return library.add(
         actor=actor, team=plan.team, region=plan.region, checked=plan.checked, kept=kept, now=now
     )
@@ -515,9 +504,17 @@ def _add(actor: User, plan: _Plan, now: datetime, *, kept: bool) -> CommandVersi
 
 def _locked(version: CommandVersion) -> CommandVersion:
     """The same, of a command that nobody can delete until the task is there."""
-    if not Command.objects.select_for_update().filter(pk=version.command_id).exists():
-        raise Invalid(DELETED, field="command", code="InvalidCommand.NotFound")
+    if not _lock(version.command_id):
+        raise Invalid(_(plans.DELETED), field="command", code="InvalidCommand.NotFound")
     return version
+
+
+def _lock(command_id: int | None) -> bool:
+    """Whether the command is there; nobody can delete it until this transaction has ended."""
+    return (
+        command_id is not None
+        and Command.objects.select_for_update().filter(pk=command_id).exists()
+    )
 
 
 def _run(invocation: Invocation, instance: Instance, script: Script) -> Run:

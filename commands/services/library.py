@@ -17,8 +17,9 @@ from commands.access import Permission
 from commands.errors import Conflict, Denied, EditConflict, Invalid
 from commands.models import Command, CommandPin, CommandVersion, Invocation, Region, Team, User
 from commands.rules.problems import Problems
-from commands.services import definitions, quotas
+from commands.services import audit, definitions, quotas
 from commands.services.definitions import Checked, CommandInput
+from commands.words import gettext as _
 
 
 def create_command(
@@ -29,8 +30,8 @@ def create_command(
     Raises Denied; InvalidFields with a sentence for every field that is wrong; QuotaExceeded if
     the library has no place left.
     """
-    access.require(actor, Permission.COMMAND_MANAGE, team)
-    checked = _check(command)
+    access.require_library(actor, team)
+    checked = _check(command, team, region)
     with transaction.atomic():
         quotas.require_room_for_command(team=team, region=region)
         version = add(actor=actor, team=team, region=region, checked=checked, kept=True, now=now)
@@ -53,7 +54,11 @@ def add(
         created_at=now,
         **_row(actor, checked, now),
     )
-    return _version(actor, command, 1, checked, now)
+    version = _version(actor, command, 1, checked, now)
+    if kept:
+        details = {"region": region.uid, "type": command.type}
+        _record(actor, "command:create", team, command, details)
+    return version
 
 
 def edit_command(
@@ -64,10 +69,10 @@ def edit_command(
     ``based_on`` is the number of the version that the edit began with. Raises Denied;
     InvalidFields; EditConflict if there is a newer version; Conflict if the command is gone.
     """
-    access.require(actor, Permission.COMMAND_MANAGE, command.team)
+    access.require_library(actor, command.team)
     if definition.type != command.type:
-        raise Invalid("A command's type can't change. Clone the command instead.", field="type")
-    return _replace(actor, command, _check(definition), based_on, now)
+        raise Invalid(_("A command's type can't change. Clone the command instead."), field="type")
+    return _replace(actor, command, _check(definition, command.team, command.region), based_on, now)
 
 
 def restore_version(
@@ -77,11 +82,13 @@ def restore_version(
 
     Raises what ``edit_command`` raises.
     """
-    access.require(actor, Permission.COMMAND_MANAGE, command.team)
+    access.require_library(actor, command.team)
     old = command.versions.filter(number=number).first()
     if old is None:
-        raise Invalid(f"The command has no version {number}.", field="number")
-    checked = _check(definitions.of_version(command, old))
+        raise Invalid(
+            _("The command has no version %(number)s.") % {"number": number}, field="number"
+        )
+    checked = _check(definitions.of_version(command, old), command.team, command.region)
     return _replace(actor, command, checked, based_on, now, restored_from=number)
 
 
@@ -91,39 +98,44 @@ def delete_commands(*, actor: User, team: Team, region: Region, uids: Sequence[s
     Past tasks keep their copy of the command. Raises Denied; Invalid if none is named or one
     can't be found; Conflict if a task of one of them has not ended.
     """
-    access.require(actor, Permission.COMMAND_MANAGE, team)
+    access.require_library(actor, team)
     chosen = sorted(set(uids))
     if not chosen:
-        raise Invalid("Select at least one command.", field="commands")
+        raise Invalid(_("Select at least one command."), field="commands")
     with transaction.atomic():
         # In one order for everybody, so that two deletions never wait for each other.
         found = Command.objects.kept().filter(team=team, region=region, uid__in=chosen)
         commands = list(found.select_for_update().order_by("pk"))
         if missing := len(chosen) - len(commands):
             raise Invalid(
-                f"{missing} of the selected commands can't be found in this team and region. "
-                "Select again.",
+                _(
+                    "%(missing)s of the selected commands can't be found in this team and region. "
+                    "Select again."
+                )
+                % {"missing": missing},
                 field="commands",
                 code="InvalidCommand.NotFound",
             )
         _refuse_unfinished(commands)
         Command.objects.filter(pk__in=[command.pk for command in commands]).delete()
+        for command in commands:
+            _record(actor, "command:delete", team, command, {"version": command.latest})
 
 
 def pin(*, actor: User, command: Command, pinned: bool) -> None:
     """Show ``command`` on top of the library to ``actor``, or no longer. Raises Denied."""
     access.require(actor, Permission.COMMAND_READ, command.team)
     if not command.kept:
-        raise Denied("Only commands of the library can be pinned.")
+        raise Denied(_("Only commands of the library can be pinned."))
     if pinned:
         CommandPin.objects.get_or_create(user=actor, command=command)
     else:
         CommandPin.objects.filter(user=actor, command=command).delete()
 
 
-def _check(command: CommandInput) -> Checked:
+def _check(command: CommandInput, team: Team, region: Region) -> Checked:
     problems = Problems()
-    checked = definitions.check(command, problems)
+    checked = definitions.check(command, problems, team=team, region=region)
     problems.raise_any()
     return checked
 
@@ -184,7 +196,20 @@ def _replace(
         if not current.update(latest=number, **_row(actor, checked, now)):
             raise _conflict(command)
         command.refresh_from_db()
-        return _version(actor, command, number, checked, now, restored_from=restored_from)
+        version = _version(actor, command, number, checked, now, restored_from=restored_from)
+        details = {"version": number}
+        if restored_from is None:
+            _record(actor, "command:edit", command.team, command, details)
+        else:
+            details["restored_from"] = restored_from
+            _record(actor, "command:restore", command.team, command, details)
+        return version
+
+
+def _record(
+    actor: User, action: str, team: Team, command: Command, details: dict[str, Any]
+) -> None:
+    audit.record(actor=actor, action=action, team=team, target=command, details=details)
 
 
 def _says(version: CommandVersion, checked: Checked) -> bool:
@@ -197,10 +222,11 @@ def _conflict(command: Command) -> Conflict:
     newest = CommandVersion.objects.filter(command__in=Command.objects.kept(), command=command)
     version = newest.select_related("created_by").order_by("-number").first()
     if version is None:
-        return Conflict("This command was deleted while you were editing.")
+        return Conflict(_("This command was deleted while you were editing."))
     by = version.created_by.shown_name if version.created_by else ""
     return EditConflict(
-        f"{by or 'Somebody'} saved v{version.number} while you were editing.",
+        _("%(name)s saved v%(number)s while you were editing.")
+        % {"name": by or _("Somebody"), "number": version.number},
         number=version.number,
         by=by,
     )
@@ -208,9 +234,22 @@ def _conflict(command: Command) -> Conflict:
 
 def _refuse_unfinished(commands: Sequence[Command]) -> None:
     tasks = Invocation.objects.filter(command__in=commands).active()
-    task = tasks.select_related("command").first()
-    if task is not None:
+    task = tasks.select_related("command").defer("values", "content").first()
+    if task is None:
+        return
+    names = {"command": task.command, "uid": task.uid}
+    if task.runs.unapproved().exists():
         raise Conflict(
-            f"{task.command} is still running in the task {task.uid}. Wait until it has ended, or "
+            _(
+                "%(command)s waits for approval in the task %(uid)s. Have that decided, or stop "
+                "the task, then delete the command."
+            )
+            % names
+        )
+    raise Conflict(
+        _(
+            "%(command)s is still running in the task %(uid)s. Wait until it has ended, or "
             "stop it, then delete the command."
         )
+        % names
+    )

@@ -31,6 +31,12 @@ def hold_back(rate: Rate, made: Sequence[Run], now: datetime) -> None:
                 setattr(run, name, value)
 
 
+def hold_unapproved(made: Sequence[Run]) -> None:
+    """Hold all of a new task's runs until another member approves it. They are not stored yet."""
+    for run in made:
+        run.phase = Phase.UNAPPROVED.value
+
+
 def advance(*, invocation_id: int, now: datetime) -> None:
     """Release, or cancel for good, held runs of a task whose turn has come. Harmless twice."""
     with transaction.atomic():

@@ -154,6 +154,7 @@ class Page:
             raise ValueError(f"Run {self.run.pk}: bytes {reached}..{event.offset} are missing")
         data = event.data[reached - event.offset :]  # a follower may repeat, never skip
         if data:
+            self._no_longer_stalled()
             self._store(event.stream, masker, masker.feed(data), event.arrived_at)
 
     def _leave_out(self, event: Dropped) -> None:
@@ -173,8 +174,13 @@ class Page:
         self.memory.keep(event.stream, event.end, masker)
         self._lost_before = self.run.next_sequence
 
+    def _no_longer_stalled(self) -> None:
+        self._set("stalled_since", None)
+        self._set("stall_info", "")
+
     def _finish(self, now: datetime) -> None:
         """Store what is held back: no more comes."""
+        self._no_longer_stalled()
         for stream in _STREAM_NUMBERS:
             masker = self._masker(stream)
             self._store(stream, masker, masker.finish(), now)

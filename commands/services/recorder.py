@@ -26,10 +26,11 @@ from django.utils import timezone
 from commands.models import OutputChunk, Run
 from commands.outputs.wake import Waker
 from commands.rules.redaction import Secrets
-from commands.rules.status import ErrorCode, Phase, RunStatus
+from commands.rules.status import ErrorCode, Phase, RunStatus, is_final
 from commands.services import runs
 from commands.services.events import Changed, Event, Receipt, Received
 from commands.services.pages import Memory, Page, write
+from commands.words import gettext_noop
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ PENDING_BYTES = 8 * 1024 * 1024
 INTERVAL_S = 0.02
 """Least time between two transactions: long enough to batch, too short to be seen."""
 RENEW_S = 5.0
-_UNSTORABLE = (
+_UNSTORABLE = gettext_noop(
     "The console could not store what the instance reported, so nobody knows how the script "
     "ended. It is not run again; the server's log has the details."
 )
@@ -53,12 +54,14 @@ class LeaseLost(Exception):
 class Recorder:
     """Writes the events of one worker process. ``owner`` is the worker's name in leases.
 
-    ``on_lost`` is told the ids of runs that another worker owns now, or that can't be written.
+    ``on_lost`` is told the ids of runs that another worker owns now, or that can't be written,
+    ``on_ended`` those of runs of which the end is stored.
     """
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.on_lost: Callable[[set[int]], None] = _nothing
+        self.on_ended: Callable[[set[int]], None] = _nothing
         self._waker = Waker()
         self._events: deque[Event] = deque()
         self._pending_bytes = 0
@@ -240,6 +243,8 @@ class Recorder:
         self._lose(held.keys() - pages.keys())
         for receipt, applied in receipts:
             receipt.resolve(stored=applied)
+        if ended := {page.run.pk for page in pages.values() if is_final(page.run.status)}:
+            self.on_ended(ended)
         return {page.run.invocation_id for page in pages.values()}
 
     def _held_of(self, batch: list[Event]) -> dict[int, Memory]:
@@ -286,6 +291,10 @@ class Recorder:
 
 def _nothing(_run_ids: set[int]) -> None:
     """Nobody wants to know."""
+
+
+def _nobody() -> None:
+    """The same."""
 
 
 def _resolve(batch: list[Event], *, stored: bool) -> None:

@@ -20,14 +20,16 @@ from django.db import transaction
 from django.db.models import Prefetch, Q, QuerySet
 
 from commands import access, queue
+from commands.access import Narrowing
 from commands.errors import Invalid
 from commands.execution.executor import Endpoint, Handle, Language, Offsets, RunSpec
 from commands.models import Credential, Instance, Invocation, Run, Team
 from commands.rules import launcher
 from commands.rules.content import CommandType, OsType, Termination
 from commands.rules.status import ErrorCode, Phase, RunStatus
-from commands.services import eligibility, endings, jumps, scripts
+from commands.services import approved, eligibility, endings, jumps, scripts
 from commands.services.scripts import Binding, Script
+from commands.words import gettext_noop, kept
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
             .prefetch_related(Prefetch("invocation", _tasks()))
             .order_by("pk")
         )
-        found, rights = credentials(mine), _Rights(mine)
+        found, rights = credentials(mine), _Rights(mine, now)
         claimed = [_take(run, found, rights, now) for run in mine]
         _begin(claimed)
     return [one for one in claimed if one is not None]
@@ -179,7 +181,8 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
 def _tasks() -> QuerySet[Invocation]:
     """Invocations with all that starting their runs needs."""
     # Values are encrypted, and what is wrong with one must not stop the others: read one by one.
-    return Invocation.objects.select_related("team", "region", "created_by").defer("values")
+    with_others = ("team", "region", "created_by", "approval__decided_by")
+    return Invocation.objects.select_related(*with_others).defer("values")
 
 
 def credentials(mine: Sequence[Run]) -> Credentials:
@@ -197,21 +200,51 @@ def credentials(mine: Sequence[Run]) -> Credentials:
 class _Rights:
     """Who may do what, asked once for all runs of a claim: most belong to one task."""
 
-    def __init__(self, mine: Sequence[Run]) -> None:
+    def __init__(self, mine: Sequence[Run], now: datetime) -> None:
+        self._mine, self._now = mine, now
         self._wanted = frozenset(run.instance_id for run in mine if run.instance_id is not None)
         self.allows = cache(access.allows)
         self._usable = cache(access.usable)
+        self._narrowing = cache(access.narrowing)
+        self._tagged = cache(self._find_tagged)
+        self.unapproved = cache(self._find_unapproved)
 
     def may_use(self, team: Team, instance: Instance) -> bool:
         """Whether tasks of ``team`` may run on ``instance``, one of those of the claim."""
         return instance.pk in self._usable(team, self._wanted)
+
+    def is_left(self, invocation: Invocation, instance: Instance) -> bool:
+        """Whether what narrows the membership of a task's creator leaves it this instance."""
+        only = self._narrowing(invocation.created_by, invocation.team)
+        command = invocation.command_uid if invocation.saved else ""
+        return not (
+            only.refuses_command(command)
+            or only.refuses_user(invocation.run_as, instance)
+            or instance.pk not in self._tagged(only)
+        )
+
+    def _find_unapproved(self, invocation: Invocation) -> tuple[ErrorCode, str] | None:
+        """Why nothing of a task may begin as far as approval goes."""
+        fresh = [run for run in self._mine if run.phase == Phase.QUEUED]
+        claimed = [run for run in fresh if run.invocation_id == invocation.pk]
+        try:
+            return approved.obstacle(invocation, claimed, self._now)
+        except ImproperlyConfigured as error:
+            log.error("The approval of task %s can't be checked: %s", invocation.pk, error)
+            return _UNUSABLE
+
+    def _find_tagged(self, only: Narrowing) -> frozenset[int]:
+        if not only.tags:
+            return self._wanted
+        found = only.instances(Instance.objects.filter(pk__in=self._wanted))
+        return frozenset(found.values_list("pk", flat=True))
 
 
 def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) -> Claimed | None:
     """What is needed to carry ``run``; None if it ends here."""
     fresh = run.phase == Phase.QUEUED
     instance = run.instance
-    refusal = _refusal(run, rights, now) if fresh else None
+    refusal = _refusal(run, rights, now) if fresh else _changed_since(run, rights, now)
     if instance is None:
         refusal = _NEVER_REACHED if fresh else _GONE
     elif refusal is None and any(each.credential_id not in credentials for each in _way(instance)):
@@ -219,8 +252,8 @@ def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) ->
     if instance is not None and refusal is None:
         try:
             return _claimed(run, instance, credentials, now)
-        except ImproperlyConfigured as error:
-            log.error("Values of run %s can't be used: %s", run.pk, error)
+        except (ImproperlyConfigured, KeyError) as error:
+            log.error("What run %s needs can't be used: %r", run.pk, error)
             refusal = _UNUSABLE
         except (_Altered, Invalid) as error:
             log.error("Run %s is not what was created: %r", run.pk, error)
@@ -251,45 +284,58 @@ def _end(run: Run, status: RunStatus, code: ErrorCode, reason: str, now: datetim
 
 _NOT_DELIVERED = (
     ErrorCode.DELIVERY_TIMEOUT,
-    (
-        f"No worker took it within {DELIVERY.seconds // 60} minutes. Nothing ran; create the task "
-        "again."
-    ),
+    kept("No worker took it within %(n)s minutes. Nothing ran; create the task again.")
+    % {"n": DELIVERY.seconds // 60},
 )
 _STUCK = (
     ErrorCode.OUTCOME_UNKNOWN,
-    (
+    gettext_noop(
         "Nothing was heard of it until long after its timeout, so nobody knows how the script "
         "ended. It is not run again."
     ),
 )
 _NEVER_REACHED = (
     ErrorCode.INSTANCE_NOT_EXISTS,
-    "The instance was removed before the task reached it.",
+    gettext_noop("The instance was removed before the task reached it."),
 )
 _UNUSABLE = (
     ErrorCode.CREDENTIAL_UNUSABLE,
-    (
+    gettext_noop(
         "The instance's credential or the task's values can't be decrypted: the console lacks "
         "the encryption key they were stored with. An admin must add that key."
     ),
 )
 _ALTERED = (
     ErrorCode.TASK_ALTERED,
-    (
+    gettext_noop(
         "What would run is not what was created: somebody altered the task in the database, or "
         "the console's secret key was replaced. Create the task again."
     ),
 )
 _OLD = (
     ErrorCode.TASK_ALTERED,
-    "The console was upgraded while this task waited. Create it again.",
+    gettext_noop("The console was upgraded while this task waited. Create it again."),
 )
 _GONE = (
     ErrorCode.OUTCOME_UNKNOWN,
-    (
+    gettext_noop(
         "The instance was removed from the console while the script ran, so nobody knows how "
         "it ended. It is not run again."
+    ),
+)
+_TAKEN_AWAY = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "A worker was lost while it started this, and since then whoever created the task may no "
+        "longer run it here. So nobody knows whether the script began. It is not run again."
+    ),
+)
+_CHANGED = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "A worker was lost while it started this, and since then the instance, or the way to it, "
+        "is no longer what was approved. So nobody knows whether the script began. It is not run "
+        "again."
     ),
 )
 
@@ -301,19 +347,59 @@ def _refusal(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] 
     if run.deadline is not None and run.deadline < now:
         return _NOT_DELIVERED
     if not instance.enabled:
-        return ErrorCode.NO_LONGER_ALLOWED, "The instance was switched off in the console."
+        return ErrorCode.NO_LONGER_ALLOWED, gettext_noop(
+            "The instance was switched off in the console."
+        )
     if reason := eligibility.never(instance, CommandType(invocation.type)):
         return ErrorCode.COMMAND_NOT_APPLICABLE, reason
     if not rights.may_use(invocation.team, instance):
-        return ErrorCode.NO_LONGER_ALLOWED, "The team may no longer use this instance."
+        return ErrorCode.NO_LONGER_ALLOWED, gettext_noop(
+            "The team may no longer use this instance."
+        )
     if obstacle := jumps.obstacle(instance):
         return ErrorCode.NO_LONGER_ALLOWED, obstacle
     if not rights.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
-            "Whoever created the task may no longer run commands in this team.",
+            gettext_noop("Whoever created the task may no longer run commands in this team."),
         )
-    return None
+    if not rights.is_left(invocation, instance):
+        return (
+            ErrorCode.NO_LONGER_ALLOWED,
+            gettext_noop(
+                "The membership of who created the task was narrowed: it no longer covers this."
+            ),
+        )
+    return rights.unapproved(invocation)
+
+
+def _changed_since(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] | None:
+    """Why a run whose start was never answered is not asked for again; None if it may be.
+
+    One that is to be stopped may: it is told so first, and then begins nothing.
+    """
+    if run.base:
+        return None
+    if run.status != RunStatus.STOPPING and not _is_allowed(run, rights):
+        return _TAKEN_AWAY
+    try:
+        if approved.is_as_asked(run):
+            return None
+    except ImproperlyConfigured as error:
+        log.error("The approval of run %s can't be checked: %s", run.pk, error)
+        return _UNUSABLE
+    approved.outdate(run.invocation, now)
+    return _CHANGED
+
+
+def _is_allowed(run: Run, rights: _Rights) -> bool:
+    """Whether the team may still use the instance, and who created the task still run it there."""
+    instance, task = run.instance, run.invocation
+    return instance is None or (
+        rights.may_use(task.team, instance)
+        and rights.allows(task.created_by, task.permission, task.team)
+        and rights.is_left(task, instance)
+    )
 
 
 class _Altered(Exception):
@@ -390,4 +476,5 @@ def _endpoint(instance: Instance, credentials: Credentials) -> Endpoint:
         password="" if is_key else credential.secret,
         jump=None if jump is None else _endpoint(jump, credentials),
         system="windows" if instance.os_type == OsType.WINDOWS else "linux",
+        allowed=tuple(settings.CONSOLE_ALLOWED_NETWORKS),
     )

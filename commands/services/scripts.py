@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from commands.models import Instance, Invocation, Run
+from commands.models import Instance, Invocation, Region, Run, Team
 from commands.rules import content as rules
 from commands.rules import parameters, redaction
 from commands.rules.grammar import Builtin, scan
 from commands.rules.quoting import Insertion
 from commands.rules.schema import ParameterSchema, check_values
-from commands.services import definitions
+from commands.services import definitions, quotas
+from commands.words import gettext_noop
 
 _LONGEST_UID = "x" * 22
 """Ids of tasks and commands are assigned at creation; all have this length."""
@@ -134,10 +135,11 @@ def values_of(
     return check_values(scan(content).parameters, unix, schemas)
 
 
-def check_filled(script: Script, places: Iterable[Place]) -> None:
-    """Raise Invalid if a value can't go in, or makes the script too long somewhere."""
+def check_filled(script: Script, places: Iterable[Place], *, team: Team, region: Region) -> None:
+    """Raise Invalid if a value can't go in, or makes the script too long for ``team``."""
     longest = max(places, key=lambda place: len(place.instance_name.encode()))
-    rules.check_size(script.filled(longest), what="Command with its values")
+    what = gettext_noop("Command with its values")
+    quotas.check_content(team=team, region=region, text=script.filled(longest), what=what)
 
 
 def place_of(run: Run) -> Place:

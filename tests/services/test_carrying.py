@@ -21,8 +21,8 @@ from commands.models import Instance, OutputChunk, Run
 from commands.outputs import store
 from commands.rules.status import ErrorCode
 from commands.services import following, instances, invocations, recorder, runs
+from commands.services.definitions import CommandInput
 from commands.services.events import Changed, Received
-from commands.services.invocations import CommandInput
 from commands.services.recorder import LeaseLost, Recorder
 from commands.services.worker import Worker
 
@@ -83,7 +83,8 @@ def test_a_run_from_beginning_to_end(create, worker, executor):
         assert output(run, "stderr") == b"oops\n"
         assert (run.stdout_size, run.stderr_size) == (8, 5)
         assert run.last_line in {"two", "oops"}  # streams are apart: their order is arrival's
-        assert run.hostname == "127.0.0.1"
+        assert (run.hostname, run.machine_id) == ("127.0.0.1", "fake-machine")
+        assert run.host_key_fingerprint == run.instance.fingerprint
         assert run.started_at <= run.finished_at
     assert sorted(executor.started) == sorted(run.execution_id for run in task.runs.all())
 

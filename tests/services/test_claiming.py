@@ -1,14 +1,19 @@
-"""What taking runs over costs: it stands before the start of the first of them."""
+"""What taking runs over costs, as it stands before the start of the first of them; and who may."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from commands.models import Instance, Membership, Restriction, Run
 from commands.services import invocations, runs
-from commands.services.invocations import CommandInput, Values
+from commands.services.definitions import CommandInput
+from commands.services.plans import Values
+from tests.services.carrying import create_task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
@@ -37,3 +42,43 @@ def queries_of_claim(cast, instances) -> int:
 def test_more_runs_of_a_task_need_no_more_queries(cast, make_instance):
     many = [make_instance(f"host-{number}") for number in range(12)]
     assert queries_of_claim(cast, many) == queries_of_claim(cast, many[:2])
+
+
+LATER = runs.LEASE + timedelta(seconds=1)
+
+
+def leave(cast, instance):
+    Membership.objects.filter(team=cast.team, user=cast.bob).delete()
+
+
+def narrow(cast, instance):
+    membership = Membership.objects.get(team=cast.team, user=cast.bob)
+    Restriction.objects.create(membership=membership, kind="not_run_as", value="root")
+
+
+def take_back(cast, instance):
+    Instance.objects.filter(pk=instance.pk).update(team=cast.other_team)
+
+
+@pytest.mark.parametrize("taken_away", [leave, narrow, take_back])
+def test_a_start_that_was_never_answered_is_asked_for_again_only_by_who_may(
+    cast, make_instance, taken_away
+):
+    """A worker may be lost before it has sent anything, and the next one may come much later."""
+    instances = [make_instance(f"host-{number}") for number in range(3)]
+    task = create_task(cast, instances, "say a")
+    ids = list(task.runs.order_by("pk").values_list("pk", flat=True))
+    now = timezone.now()
+    assert len(runs.claim(run_ids=ids, owner="lost", now=now)) == 3
+    Run.objects.filter(pk=ids[1]).update(base="/home/x/.command-console")  # known to run
+    Run.objects.filter(pk=ids[2]).update(status="Stopping")  # it will be told to begin nothing
+    assert len(runs.claim(run_ids=ids, owner="lost again", now=now + LATER)) == 3
+    for instance in instances:
+        taken_away(cast, instance)
+        if taken_away is not take_back:
+            break
+    taken = runs.claim(run_ids=ids, owner="other", now=now + 2 * LATER)
+    assert [one.run_id for one in taken] == ids[1:]
+    left = Run.objects.get(pk=ids[0])
+    assert (left.status, left.error_code) == ("Error", "OutcomeUnknown")
+    assert "may no longer run it here" in left.error_info

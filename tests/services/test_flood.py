@@ -16,7 +16,7 @@ from commands.models import OutputChunk
 from commands.outputs import store
 from commands.rules import limits
 from commands.services import instances, invocations, keeping
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 from commands.services.worker import Worker
 from tests.execution.test_capture import full_instance
 from tests.sshd import Sshd

@@ -13,8 +13,8 @@ from kombu.exceptions import OperationalError
 from commands import queue
 from commands.errors import Denied, IdempotencyMismatch, Invalid, InvalidFields
 from commands.models import Command, Instance, Invocation, Run
-from commands.services import instances, invocations
-from commands.services.invocations import CommandInput
+from commands.services import invocations, lending
+from commands.services.definitions import CommandInput
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
@@ -100,7 +100,10 @@ def test_a_lent_instance_can_be_used(create, cast, make_instance):
     lent = make_instance("lent")
     Instance.objects.filter(pk=lent.pk).update(team=cast.other_team)
     lent.refresh_from_db()
-    instances.lend_instance(actor=cast.charlie, instance=lent, team=cast.team)
+    offer = lending.lend_instance(actor=cast.charlie, instance=lent, team=cast.team)
+    with pytest.raises(InvalidFields):
+        create([lent])
+    lending.accept(actor=cast.alice, grant=offer, now=timezone.now())
     assert create([lent]).runs.count() == 1
 
 

@@ -13,8 +13,8 @@ from commands.execution.executor import Ending, Finished, Gap, Offsets, Output, 
 from commands.models import OutputChunk
 from commands.outputs import store
 from commands.services import invocations, keeping, pages, runs
+from commands.services.definitions import CommandInput
 from commands.services.events import Dropped
-from commands.services.invocations import CommandInput
 from commands.services.pages import write
 from commands.services.recorder import LeaseLost
 from commands.services.worker import Worker

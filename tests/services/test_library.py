@@ -24,7 +24,7 @@ from commands.rules.quotas import Quota
 from commands.rules.schema import ParameterSchema
 from commands.services import invocations, library, quotas, teams
 from commands.services.definitions import CommandInput
-from commands.services.invocations import SavedInput
+from commands.services.plans import SavedInput
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 

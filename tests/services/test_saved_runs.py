@@ -15,7 +15,7 @@ from commands.rules.quoting import Insertion
 from commands.rules.schema import ParameterSchema
 from commands.services import definitions, invocations, library, quotas, runs, scripts, teams
 from commands.services.definitions import CommandInput
-from commands.services.invocations import SavedInput, Values
+from commands.services.plans import SavedInput, Values
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 

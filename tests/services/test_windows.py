@@ -9,7 +9,7 @@ from commands.errors import InvalidFields
 from commands.models import Instance, Run
 from commands.rules.content import CommandType
 from commands.services import eligibility, invocations, runs
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
 
