@@ -1,9 +1,13 @@
 r"""Bytes into lines: what an output panel shows, from chunks in order of arrival.
 
 Lines of both streams are numbered together, in the order in which they begin. A line that has
-not ended is *open*: it is shown at once and shown again, whole, when more of it arrives. Text is
-plain: the raw bytes are what ``log.txt`` serves. What is no UTF-8 is shown byte by byte, as
-``\xe9``; a character of which the end has not arrived is not shown yet.
+not ended is *open*: it is shown at once and shown again, whole, when more of it arrives. Each
+looks as a terminal would leave it (``console.ansi``); the raw bytes are what ``log.txt`` serves.
+A character of which the end has not arrived is not shown yet.
+
+Colours go on from line to line of a stream, whoever reads, and from wherever: what is passed
+over is read for its colours too. Only behind bytes that are not there (a gap) nobody can know
+them: there the stream begins plain. Who watched while those bytes were there saw more.
 
 In place of what was dropped there is one line that says so. Those behind it have the numbers
 that they would have anyway, and a character that was cut there is left out.
@@ -11,23 +15,20 @@ that they would have anyway, and a character that was cut there is left out.
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.utils import formats
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from commands.outputs.lines import LINE_BYTES, STREAMS, Numbering
+from commands.outputs.lines import STREAMS, Numbering, Piece
 from commands.outputs.store import Chunk, Gap
+from console import ansi
+from console.ansi import PLAIN, Pen, Span, Style
 
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
-_CONTROLS[0x7F] = 0x2421
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
@@ -42,29 +43,52 @@ class Line:
     number: int
     stream: str
     time: datetime
-    text: str
+    spans: tuple[Span, ...]
     open: bool
     replaces: bool
     dropped: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it says, without colours."""
+        return ansi.text_of(self.spans)
+
+    @property
+    def markup(self) -> SafeString:
+        """What it says, as HTML."""
+        return ansi.markup(self.spans)
 
 
 @dataclass(slots=True)
 class _Open:
     """A line that has not ended. ``time`` is None until something of it was shown."""
 
+    style: Style = PLAIN
+    """How text looks where it begins."""
     time: datetime | None = None
     data: bytes = b""
-    before: str = ""
-    """Text of it before ``data``, where bytes between them were dropped."""
+    before: bytes = b""
+    """What came of it before ``data``, where bytes between them were dropped."""
     cut: bool = False
     """Whether ``data`` may begin within a character."""
 
-    def text(self, *, ended: bool) -> str:
+    def spans(self, *, ended: bool) -> tuple[Span, ...]:
+        return ansi.spans(self._all(), self.style, ended=ended)
+
+    def pen(self, *, cut: bool) -> Pen:
+        """What it leaves to the next line of its stream."""
+        return ansi.after(self._all(), self.style, cut=cut)
+
+    def broken(self) -> _Open:
+        """The same line behind bytes that are missing: what comes of it then is plain."""
+        before = ansi.whole(self._all()) + "\x1b[m…".encode()
+        return _Open(self.style, self.time, before=before, cut=True)
+
+    def _all(self) -> bytes:
         data = self.data
         if self.cut and len(data) - len(rest := data.lstrip(_CONTINUATIONS)) <= 3:
             data = rest
-        text, _size = codecs.utf_8_decode(data, "backslashreplace", ended)
-        return self.before + text
+        return self.before + data
 
 
 class Assembler:
@@ -73,6 +97,7 @@ class Assembler:
     def __init__(self) -> None:
         self._numbering = Numbering()
         self._open: dict[str, _Open] = {}
+        self._pens = dict.fromkeys(STREAMS, Pen())
         self._sequence = -1
         self._cut: set[str] = set()
 
@@ -84,31 +109,35 @@ class Assembler:
     def feed(self, chunk: Chunk) -> list[Line]:
         """Lines that ``chunk`` begins or goes on with, in order of their numbers."""
         self.reach(chunk)
-        lines = []
-        for piece in self._numbering.take(chunk.stream, chunk.offset, chunk.data):
-            line = self._open.pop(chunk.stream, None) or self._begin(chunk.stream, piece.start)
-            replaces = line.time is not None
-            line.time = line.time or chunk.arrived_at
-            line.data += chunk.data[piece.start : piece.end]
-            if not piece.ended:
-                self._open[chunk.stream] = line
-            text = plain(line.text(ended=piece.ended))
-            lines.append(
-                Line(piece.number, chunk.stream, line.time, text, not piece.ended, replaces)
+        lines = [
+            Line(
+                piece.number,
+                chunk.stream,
+                line.time or chunk.arrived_at,
+                line.spans(ended=piece.ended),
+                not piece.ended,
+                replaces,
             )
+            for piece, line, replaces in self._take(chunk)
+        ]
         self._pass(chunk)
         return lines
+
+    def count_on(self, chunk: Chunk) -> None:
+        """Count the lines of ``chunk``, for who wants to know no colours behind it."""
+        self.reach(chunk)
+        self._count(chunk)
+        self._pass(chunk)
 
     def skip(self, chunk: Chunk) -> None:
         """Go past ``chunk`` without showing its lines, which is many times as quick."""
         self.reach(chunk)
-        begun = self._numbering.skip(chunk.stream, chunk.offset, chunk.data)
-        before = self._open.pop(chunk.stream, None)
-        if self._numbering.open_number(chunk.stream):
-            line = before if begun < 0 and before else self._begin(chunk.stream, begun)
-            line.time = line.time or chunk.arrived_at
-            line.data += chunk.data[max(begun, 0) :]
-            self._open[chunk.stream] = line
+        before = self._open.get(chunk.stream)
+        if b"\x1b" in chunk.data or (b"\x1b" in before.data if before else self._begun(chunk)):
+            for _taken in self._take(chunk):
+                pass
+        else:
+            self._count(chunk)
         self._pass(chunk)
 
     def reach(self, chunk: Chunk) -> None:
@@ -120,7 +149,7 @@ class Assembler:
             self._sequence = chunk.sequence - 1
         if self._is_missed(chunk):
             self._open.pop(chunk.stream, None)
-            self._cut.add(chunk.stream)
+            self._lose(chunk.stream)
 
     def open_lines(self) -> list[Line]:
         """Lines that have begun and not ended, as they are now."""
@@ -129,7 +158,7 @@ class Assembler:
                 self._numbering.open_number(stream),
                 stream,
                 line.time,
-                plain(line.text(ended=False)),
+                line.spans(ended=False),
                 open=True,
                 replaces=False,
             )
@@ -138,9 +167,42 @@ class Assembler:
         ]
         return sorted(lines, key=lambda line: line.number)
 
+    def is_open(self, first: int, last: int) -> bool:
+        """Whether a line with a number from ``first`` to ``last`` has begun and not ended."""
+        numbers = (self._numbering.open_number(stream) for stream in STREAMS)
+        return any(first <= number <= last for number in numbers if number)
+
+    def _take(self, chunk: Chunk) -> Iterator[tuple[Piece, _Open, bool]]:
+        """Each line in ``chunk`` as it is then, and whether something of it was shown before."""
+        for piece in self._numbering.take(chunk.stream, chunk.offset, chunk.data):
+            line = self._open.pop(chunk.stream, None) or self._begin(chunk.stream, piece.start)
+            replaces = line.time is not None
+            line.time = line.time or chunk.arrived_at
+            line.data += chunk.data[piece.start : piece.end]
+            if piece.ended:
+                cut = chunk.data[piece.end : piece.end + 1] != b"\n"
+                self._pens[chunk.stream] = line.pen(cut=cut)
+            else:
+                self._open[chunk.stream] = line
+            yield piece, line, replaces
+
+    def _count(self, chunk: Chunk) -> None:
+        """Go past ``chunk`` as if nothing in it changed colours."""
+        begun = self._numbering.skip(chunk.stream, chunk.offset, chunk.data)
+        before = self._open.pop(chunk.stream, None)
+        if self._numbering.open_number(chunk.stream):
+            line = before if begun < 0 and before else self._begin(chunk.stream, begun)
+            line.time = line.time or chunk.arrived_at
+            line.data += chunk.data[max(begun, 0) :]
+            self._open[chunk.stream] = line
+
     def _begin(self, stream: str, at: int) -> _Open:
         """A line that begins ``at`` bytes into a chunk."""
-        return _Open(cut=at == 0 and stream in self._cut)
+        pen = self._pens[stream]
+        return _Open(pen.style, data=pen.begun, cut=at == 0 and stream in self._cut)
+
+    def _begun(self, chunk: Chunk) -> bool:
+        return bool(self._pens[chunk.stream].begun)
 
     def _pass(self, chunk: Chunk) -> None:
         self._cut.discard(chunk.stream)
@@ -150,26 +212,26 @@ class Assembler:
         """Whether bytes are missing before ``chunk`` in its stream."""
         return chunk.offset != self._numbering.offsets[chunk.stream]
 
+    def _lose(self, stream: str) -> None:
+        """Bytes of ``stream`` are missing: one may be cut there, and its colours are not known."""
+        self._cut.add(stream)
+        self._pens[stream] = Pen()
+
     def _jump(self, gap: Gap) -> None:
         """Go on behind ``gap``, with the lines that are open there."""
         before, self._numbering = self._numbering, Numbering.restored(gap.lines)
         for stream in STREAMS:
             number = self._numbering.open_number(stream)
             line = self._open.pop(stream, None)
-            if number and self._numbering.open_line(stream) == before.open_line(stream):
-                self._open[stream] = line or _Open()  # nothing of it is missing
-            elif number and line is not None and number == before.open_number(stream):
-                self._open[stream] = _Open(line.time, before=f"{line.text(ended=False)}…", cut=True)
+            if self._numbering.offsets[stream] == before.offsets[stream]:
+                if number:  # nothing of it is missing
+                    self._open[stream] = line or _Open()
+                continue
+            self._lose(stream)
+            if number and line is not None and number == before.open_number(stream):
+                self._open[stream] = line.broken()
             elif number:
                 self._open[stream] = _Open(cut=True)
-            else:
-                self._cut.add(stream)
-
-
-def plain(text: str) -> str:
-    r"""``text`` as a terminal would leave it on one line: no escapes, ``\r`` overwrites."""
-    text = _ESCAPES.sub("", text).removesuffix("\r")
-    return text.rpartition("\r")[2].translate(_CONTROLS)
 
 
 def gap_line(chunk: Chunk) -> Line | None:
@@ -178,7 +240,8 @@ def gap_line(chunk: Chunk) -> Line | None:
     if gap is None:
         return None
     number = Numbering.restored(gap.lines).count
-    return Line(number, "", chunk.arrived_at, sentence(gap), False, False, exactly(gap))
+    said = (Span(sentence(gap)),)
+    return Line(number, "", chunk.arrived_at, said, False, False, exactly(gap))
 
 
 def gap_bytes(gap: Gap, before: bytes) -> bytes:
@@ -228,45 +291,3 @@ def size(count: int) -> str:
 def _bytes(count: int) -> str:
     number = formats.number_format(count, force_grouping=True)
     return ngettext("%(n)s byte", "%(n)s bytes", count) % {"n": number}
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The last lines of an output, how many came before them, and the last chunk's sequence."""
-
-    lines: list[Line]
-    earlier: int
-    sequence: int
-
-
-def last_lines(chunks: Iterable[Chunk], most: int) -> Tail:
-    """The last ``most`` lines of ``chunks``. Holds little more than those in memory."""
-    assembler = Assembler()
-    waiting: deque[tuple[Chunk, int]] = deque()
-    ready = 0
-    sequence = -1
-    for chunk in chunks:
-        sequence = chunk.sequence
-        least = chunk.data.count(b"\n") + len(chunk.data) // (4 * LINE_BYTES)
-        waiting.append((chunk, least))
-        ready += least
-        # What is so far back that enough lines begin after it is counted, not shown. The first
-        # line end of each stream may belong to a line that began before.
-        while ready - waiting[0][1] > most + len(STREAMS):
-            passed, fewer = waiting.popleft()
-            assembler.skip(passed)
-            ready -= fewer
-    shown: dict[tuple[int, bool], Line] = {}
-    for chunk, _least in waiting:
-        if gap := gap_line(chunk):
-            shown[assembler.count, True] = gap
-        shown.update({(line.number, False): line for line in assembler.feed(chunk)})
-    places = sorted(shown)[-most:]
-    lines = [replace(shown[place], replaces=False) for place in places]
-    return Tail(lines, _before(places[0]) if places else assembler.count, sequence)
-
-
-def _before(place: tuple[int, bool]) -> int:
-    """How many lines come before a line of that number, or before a gap behind that line."""
-    number, is_gap = place
-    return number if is_gap else number - 1

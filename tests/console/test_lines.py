@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from commands.outputs.lines import LINE_BYTES, Numbering
 from commands.outputs.store import Chunk, Gap
-from console.lines import Assembler, gap_bytes, last_lines, plain, sentence, size
+from console.blocks import last_lines
+from console.lines import Assembler, gap_bytes, sentence, size
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -80,8 +81,8 @@ def test_a_line_of_exactly_the_longest_length_leaves_no_empty_one():
 
 
 def test_terminal_tricks_become_text():
-    assert plain("10%\r20%\r") == "20%"
-    assert plain("\x1b[1;31mred\x1b[0m\x00") == "red␀"
+    assert shown([("stdout", b"10%\r20%\r\n")]) == [("stdout", "20%")]
+    assert shown([("stdout", b"\x1b[1;31mred\x1b[0m\0")]) == [("stdout", "red␀")]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=40))))
