@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
+from functools import lru_cache
 
+from django.http import QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from commands.models import Invocation, Run
 from commands.outputs.store import Gap
+from commands.rules import names
 from commands.rules.rate import Rate, Wait, step
 from commands.rules.status import Phase, RunStatus, is_final, roll_up
 from commands.services import pacing
-from console import lines
-from console.templatetags.console_ui import status_label, status_state
+from commands.words import retold
+from console import lines, seen
+from console.templatetags.console_ui import SQUARES, status_label, status_state
 
 PROBLEMS_FIRST = ["bad", "warn", "run", "idle", "ok", "stop"]
 """Order of states in lists and counts."""
+
+
+FEW = 50
+"""Up to so many instances, all of them are in a task's page."""
+
+
+class Size(Enum):
+    """How many instances a task has, as far as its page is another one for it."""
+
+    ONE = "one"
+    FEW = "few"
+    MANY = "many"
+
+    @classmethod
+    def of(cls, total: int) -> Size:
+        """The size of a task with ``total`` runs."""
+        if total <= 1:
+            return cls.ONE
+        return cls.FEW if total <= FEW else cls.MANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +108,16 @@ class TaskView:
         return self.progress.counts
 
     @property
+    def failed(self) -> int:
+        """Number of runs that failed, timed out, or were never delivered."""
+        return sum(part.count for part in self.counts if part.key in ("bad", "warn"))
+
+    @property
+    def stopped(self) -> int:
+        """Number of runs that somebody stopped."""
+        return sum(part.count for part in self.counts if part.key == "stop")
+
+    @property
     def total(self) -> int:
         """Number of runs."""
         return self.progress.total
@@ -92,6 +126,11 @@ class TaskView:
     def finished(self) -> int:
         """Number of runs that have ended."""
         return self.progress.finished
+
+    @property
+    def size(self) -> Size:
+        """Which kind of page it gets."""
+        return Size.of(self.total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +161,23 @@ class RunView:
     gap_exactly: str
     lost: str
     """What is said of output that found no room on the instance; "" if all did."""
+    hostname: str
+    machine_id: str
+    host_key_fingerprint: str
+    stall: str
+    """The process that waits for input from a terminal; "" if none was seen."""
+    row: Run = field(repr=False)
     current: bool = False
+
+    @property
+    def differs(self) -> list[str]:
+        """In what its machine is not the one of the run before, as sentences; it is looked up."""
+        return seen.differs(self.row)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was seen on which machine the script runs."""
+        return bool(self.hostname or self.machine_id or self.host_key_fingerprint)
 
 
 def task_view(invocation: Invocation, runs: Sequence[Run], now: datetime) -> TaskView:
@@ -193,12 +248,50 @@ def progress(statuses: Iterable[str]) -> Progress:
 
 
 def run_views(
-    invocation: Invocation, runs: Iterable[Run], now: datetime, *, current: int | None = None
+    invocation: Invocation,
+    runs: Iterable[Run],
+    now: datetime,
+    *,
+    current: int | None = None,
+    query: QueryDict | None = None,
 ) -> list[RunView]:
-    """``runs`` as pages show them, problems first; ``current`` is the one whose output shows."""
+    """``runs`` as pages show them, problems first; ``current`` is the one whose output shows.
+
+    ``query`` is what their links keep of an address.
+    """
     url = reverse("task", args=[invocation.uid])
-    views = [_run_view(run, f"{url}?instance={run.instance_uid}", now, current) for run in runs]
-    return sorted(views, key=lambda view: (PROBLEMS_FIRST.index(view.state), view.pk))
+    kept = f"{query.urlencode()}&" if query else ""
+    return [
+        _run_view(run, f"{url}?{kept}instance={run.instance_uid}", now, current)
+        for run in sorted(runs, key=problems_first)
+    ]
+
+
+def live_runs(changed: Sequence[Run], total: int) -> Sequence[Run]:
+    """The runs of which a stream sends rows: of many, none. Pages ask for what they list then.
+
+    Of a single one neither: its page lists nothing.
+    """
+    return changed if Size.of(total) is Size.FEW else []
+
+
+def squares(runs: Iterable[Run]) -> str:
+    """A letter for the state of each of ``runs``, in the order of the grid."""
+    return "".join(SQUARES[status_state(run.status)] for run in in_grid(runs))
+
+
+def in_grid(runs: Iterable[Run]) -> list[Run]:
+    """``runs`` in the order of the grid: by name, as people count."""
+    return sorted(runs, key=lambda run: (_natural(run.instance_name), run.pk))
+
+
+_natural = lru_cache(maxsize=4_096)(names.natural)
+"""The same names are put in order with every event."""
+
+
+def problems_first(run: Run) -> tuple[int, int]:
+    """A key to sort runs by."""
+    return PROBLEMS_FIRST.index(status_state(run.status)), run.pk
 
 
 def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView:
@@ -216,7 +309,7 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         phase=run.phase,
         exit_code=run.exit_code,
         error_code=run.error_code,
-        error_info=run.error_info,
+        error_info=retold(run.error_info),
         started_at=began,
         finished_at=run.finished_at,
         elapsed_seconds=max(elapsed, 0.0),
@@ -227,6 +320,11 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         gap=lines.sentence(gap) if gap else "",
         gap_exactly=lines.exactly(gap) if gap else "",
         lost=lines.lost_sentence(run.lost_bytes) if run.lost_bytes else "",
+        hostname=run.hostname,
+        machine_id=run.machine_id,
+        host_key_fingerprint=run.host_key_fingerprint,
+        stall=run.stall_info if run.status == RunStatus.RUNNING else "",
+        row=run,
         current=run.pk == current,
     )
 
@@ -245,9 +343,11 @@ def _left(run: Run) -> str:
 def _label(run: Run) -> str:
     if run.status in (RunStatus.SUCCESS, RunStatus.FAILED):
         return _("exit %(code)s") % {"code": run.exit_code}
+    if run.phase == Phase.UNAPPROVED:
+        return _("Waiting for approval")
     return status_label(run.status)
 
 
-def most_telling(views: Sequence[RunView]) -> RunView | None:
+def most_telling(runs: Sequence[Run]) -> Run | None:
     """The run whose output a page opens with: the first failure, else the first running."""
-    return views[0] if views else None
+    return min(runs, key=problems_first, default=None)

@@ -17,7 +17,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from commands import access
 from commands.models import Invocation, Run
-from commands.rules.status import RunStatus, is_final
+from commands.rules.status import Phase, RunStatus, is_final
 from commands.services import invocations
 from commands.services.stopping import Stop
 from console import presentation, resolve
@@ -85,6 +85,7 @@ def _stop_context(invocation: Invocation, runs: Sequence[Run]) -> dict[str, Any]
         "pending": pending,
         "running": len(chosen) - stopping - pending,
         "stopping": stopping,
+        "unapproved": bool(chosen) and all(run.phase == Phase.UNAPPROVED for run in chosen),
     }
 
 
@@ -101,7 +102,12 @@ def _stop_sentence(done: Stop) -> str:
         return _("There was nothing left to stop.")
     parts = []
     if done.stopping:
-        text = ngettext("Stopping %(n)d instance.", "Stopping %(n)d instances.", done.stopping)
+        # It stays on the page while they stop, and when they have.
+        text = ngettext(
+            "%(n)d instance was asked to stop.",
+            "%(n)d instances were asked to stop.",
+            done.stopping,
+        )
         parts.append(text % {"n": done.stopping})
     if done.cancelled:
         text = ngettext(

@@ -28,8 +28,9 @@ window.EventSource = class extends EventSource {
 """
 
 
-def task_of(page: Page, seconds: int = 60) -> str:
-    url = create(page, f"echo a; sleep {seconds}; echo z", instances=["demo-1"], name="Stream")
+def task_of(page: Page, seconds: int = 900) -> str:
+    script = f"echo a; sleep {seconds}; echo z"
+    url = create(page, script, instances=["demo-1"], name="Stream", timeout=900)
     page.wait_for_selector("#log .ln")
     return url
 
@@ -53,7 +54,8 @@ def test_a_connection_that_says_nothing_is_given_up_for_another(visit):
     page = visit()
     page.clock.install()
     asked = watch_requests(page)
-    create(page, "echo a; sleep 6; echo b; sleep 30", instances=["demo-1"], name="Half-open")
+    script = "echo a; sleep 6; echo b; sleep 900"
+    create(page, script, instances=["demo-1"], name="Half-open", timeout=900)
     page.wait_for_selector("#log .ln")
     state = page.locator("#link-state")
     expect(state).to_have_text("Live")
@@ -73,7 +75,7 @@ def test_a_connection_that_says_nothing_is_given_up_for_another(visit):
 
 
 def test_a_connection_that_never_opens_is_given_up_too(visit):
-    page = visit()
+    page = visit(at=None)
     url = task_of(page)
     page.clock.install()
     page.route(EVENTS, lambda _: None)  # never answered
@@ -102,7 +104,7 @@ def test_a_beat_counts_as_a_sign_of_life(visit):
 
 
 def test_somebody_signed_out_is_told_and_nothing_is_tried_again(visit):
-    page = visit()
+    page = visit(at=None)
     url = task_of(page)
     page.clock.install()
     page.goto(url)
@@ -151,7 +153,7 @@ def test_somebody_who_left_the_team_is_told(visit, member, console):
 
 
 def test_a_server_that_is_down_is_tried_again(visit):
-    page = visit()
+    page = visit(at=None)
     url = task_of(page)
     methods: list[str] = []
 
@@ -171,9 +173,10 @@ def test_a_server_that_is_down_is_tried_again(visit):
 
 
 def test_lines_that_are_passed_over_leave_a_note(visit):
-    page = visit()
+    page = visit(at=None)
     url = task_of(page)
-    uid = re.search("instance=([^&]+)", page.locator("#rows a").first.get_attribute("href") or "")
+    log = page.get_by_role("link", name="Plain text").get_attribute("href")
+    uid = re.search("/i/([^/]+)", log or "")
     assert uid
     asked: list[str] = []
 
@@ -204,7 +207,7 @@ def test_lines_that_are_passed_over_leave_a_note(visit):
 
 
 def test_a_gap_is_told_once_and_grows_in_its_place(visit):
-    page = visit()
+    page = visit(at=None)
     url = task_of(page)
     asked: list[str] = []
     rows = LINE.format(5, "head") + '<div class="gap" id="G80" title="9 bytes">9 bytes</div>'
@@ -235,8 +238,8 @@ def test_a_gap_is_told_once_and_grows_in_its_place(visit):
 
 
 def test_copying_the_id(visit):
-    page = visit(permissions=["clipboard-read", "clipboard-write"])
-    url = task_of(page, 1)
+    page = visit(permissions=["clipboard-read", "clipboard-write"], at=None)
+    url = task_of(page)
     page.get_by_role("button", name="Copy task ID").click()
     expect(page.locator("#say")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == url.split("/")[-2]
@@ -253,5 +256,5 @@ def test_without_a_clipboard_there_is_no_button_to_copy(visit):
 
 
 def test_scripts_are_small():
-    sizes = {path.name: path.stat().st_size for path in Path(ROOT, "static", "js").glob("*.js")}
+    sizes = {path.name: path.stat().st_size for path in Path(ROOT, "static", "js").rglob("*.js")}
     assert max(sizes.values()) <= MOST_JS_BYTES, sizes

@@ -45,13 +45,29 @@ class TestStopping:
         part = client.get(f"/tasks/{task.uid}/stop/", headers={"HX-Target": "asked"})
         assert "<html" not in part.content.decode()
 
+    @pytest.mark.parametrize(
+        ("gone", "told"),
+        [
+            ("Pending", "What runs there is ended with everything it started. Finished"),
+            ("Running", "Nothing has started there yet, and it never will. Finished"),
+        ],
+    )
+    def test_only_what_there_is_to_stop_is_spoken_of(self, sign_in, cast, task, gone, told):
+        task.runs.filter(status=gone).update(
+            status="Success", phase="finished", exit_code=0, finished_at=timezone.now()
+        )
+        page = sign_in(cast.bob).get(f"/tasks/{task.uid}/stop/").content.decode()
+        assert "Stop on 1 instance?" in page
+        assert told in page
+        assert "not started yet" not in page
+
     def test_stopping(self, sign_in, cast, task):
         client = sign_in(cast.bob)
         answer = client.post(f"/tasks/{task.uid}/stop/")
         assert (answer.status_code, answer["Location"]) == (303, f"/tasks/{task.uid}/")
         assert statuses(task) == ["Success", "Stopping", "Cancelled"]
         page = client.get(answer["Location"]).content.decode()
-        assert "Stopping 1 instance. 1 had not started and never will." in page
+        assert "1 instance was asked to stop. 1 had not started and never will." in page
         assert "<title>Stopping: n" in page
         again = client.post(f"/tasks/{task.uid}/stop/", follow=True).content.decode()
         assert "There was nothing left to stop." in again
