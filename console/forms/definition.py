@@ -15,12 +15,14 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy
 
 from commands.errors import Invalid, InvalidFields
-from commands.models import Command, CommandVersion
+from commands.models import Command, CommandVersion, Definition, Invocation, Region, Team
 from commands.models.command import TerminationChoice
 from commands.rules import limits
 from commands.rules.content import TEMPLATES, CommandType, Termination, begun
 from commands.rules.grammar import NAME, PLACEHOLDER, WHITE_SPACE, Builtin, Scan, scan
+from commands.rules.quotas import Quota
 from commands.rules.schema import SENSITIVE_NAME, ParameterSchema
+from commands.services import quotas
 from commands.services.definitions import CommandInput
 from console.forms import parameters
 from console.forms.fields import SwitchField, TextField
@@ -138,21 +140,30 @@ class DefinitionForm(forms.Form):
 
 def fields_of(command: Command, version: CommandVersion) -> dict[str, str]:
     """The form fields that say the same as a version, to show it for editing or copying."""
+    fields = _fields_of(version, version.name, command.type, version.tags)
+    fields["description"] = version.description
+    return fields | ({"runners_may_type": "on"} if version.runners_may_type else {})
+
+
+def fields_of_task(invocation: Invocation) -> dict[str, str]:
+    """The form fields that say the same as a task's frozen copy, values not included."""
+    return _fields_of(invocation, invocation.name, invocation.type, invocation.tags)
+
+
+def _fields_of(stored: Definition, name: str, kind: str, tags: dict[str, str]) -> dict[str, str]:
     fields = {
-        "name": version.name,
-        "type": command.type,
-        "content": version.content,
-        "description": version.description,
-        "workdir": version.workdir,
-        "timeout": str(version.timeout),
-        "run_as": version.run_as,
-        "launcher": version.launcher,
-        "termination": version.termination,
-        "tags": "\n".join(f"{key}={value}" for key, value in version.tags.items()),
-        **parameters.fields_of(version.schemas_as_kept()),
+        "name": name,
+        "type": kind,
+        "content": stored.content,
+        "workdir": stored.workdir,
+        "timeout": str(stored.timeout),
+        "run_as": stored.run_as,
+        "launcher": stored.launcher,
+        "termination": stored.termination,
+        "tags": "\n".join(f"{key}={value}" for key, value in tags.items()),
+        **parameters.fields_of(stored.schemas_as_kept()),
     }
-    switches = {"use_params": version.use_params, "runners_may_type": version.runners_may_type}
-    return fields | {name: "on" for name, is_on in switches.items() if is_on}
+    return fields | ({"use_params": "on"} if stored.use_params else {})
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -161,12 +172,13 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in parts]
 
 
-def page_context(form: DefinitionForm) -> dict[str, Any]:
+def page_context(form: DefinitionForm, team: Team, region: Region) -> dict[str, Any]:
     """What ``run/_definition.html`` takes, apart from what differs between the pages."""
     unusual = ("run_as", "launcher", "tags")
     return {
         "form": form,
         "limits": Limits(),
+        "content_limit": quotas.limit(team=team, region=region, key=Quota.CONTENT_SIZE),
         "grammar": Grammar(),
         "parameters": form.parameters(),
         "builtins": form.builtins(),
@@ -213,7 +225,6 @@ class Limits:
 
     parameters = limits.PARAMETERS
     parameter_name_bytes = limits.PARAMETER_NAME_BYTES
-    content_bytes = limits.CONTENT_BYTES
     name_chars = limits.NAME_CHARS
     description_chars = limits.DESCRIPTION_CHARS
     workdir_chars = limits.WORKDIR_CHARS

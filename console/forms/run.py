@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from commands.models import CommandVersion
 from commands.rules import limits
 from commands.rules.grammar import Scan, scan
-from commands.services.invocations import SavedInput, Values
+from commands.services.plans import SavedInput, Values
 from console.forms import parameters
 from console.forms.definition import DefinitionForm
 from console.forms.fields import IdsField, SwitchField, TextField
@@ -37,6 +37,7 @@ class RunForm(RateFields, DefinitionForm):
     save = SwitchField()
     instances = IdsField()
     paste = TextField()
+    tell_me = SwitchField()
     client_token = TextField(widget=forms.HiddenInput)
 
     def __init__(
@@ -86,6 +87,11 @@ class RunForm(RateFields, DefinitionForm):
     def slot(self) -> str:
         """What hidden values of this form are for: a new command, or which saved one."""
         return str(self["command"].value() or "") if self.existing else NEW
+
+    @property
+    def rate_open(self) -> bool:
+        """Whether there is something to see beside the usual."""
+        return super().rate_open or bool(self["tell_me"].value() or self["tell_me"].errors)
 
     def saved_command(self) -> SavedInput:
         """The saved command and what is different this time; only after ``is_valid``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -18,3 +20,8 @@ def local(request: HttpRequest, target: str, fallback: str) -> str:
         target, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return target if ours else fallback
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """``names`` within a sentence, of many the first."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 
 from commands.access import Permission
 from commands.errors import Conflict, EditConflict, Invalid, InvalidFields, QuotaExceeded
-from commands.models import Command
+from commands.models import Command, Region, Team
 from commands.services import definitions
 from commands.services import library as service
 from console import errors, kept, resolve
@@ -166,10 +166,12 @@ def _conflict(
     }
 
 
-def _context(request: HttpRequest, form: CommandForm, *, fresh: bool) -> dict[str, Any]:
+def _context(
+    request: HttpRequest, form: CommandForm, team: Team, region: Region, *, fresh: bool
+) -> dict[str, Any]:
     """What the page takes; ``fresh`` says that a draft of the same may take the form's place."""
     return {
-        **page_context(form),
+        **page_context(form, team, region),
         "owner": kept.owner_mark(resolve.person(request)),
         "fresh": "yes" if fresh else "",
     }
@@ -184,7 +186,7 @@ def _new_page(
     fresh: bool = False,
 ) -> HttpResponse:
     context = {
-        **_context(request, form, fresh=fresh),
+        **_context(request, form, scope.team, scope.region, fresh=fresh),
         "usage": usage(scope),
         "cancel": reverse("commands"),
         "draft": f"new {request.GET.get('from', '')}",
@@ -202,7 +204,7 @@ def _edit_page(
     **more: Any,
 ) -> HttpResponse:
     context = {
-        **_context(request, form, fresh=fresh),
+        **_context(request, form, command.team, command.region, fresh=fresh),
         "command": command,
         "draft": command.uid,
         "fixed_type": command.get_type_display(),

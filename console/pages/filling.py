@@ -8,6 +8,7 @@ and back loses nothing. Hidden values don't travel; they wait in the session.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import QueryDict
@@ -95,11 +96,17 @@ def last_type(scope: Scope, user: User) -> CommandType:
 
 def blank(kind: CommandType, *, save: bool) -> QueryDict:
     """The fields of a new command that nobody has written yet."""
-    data = QueryDict(mutable=True)
-    for name in ("timeout", "termination"):
-        data[name] = str(RunForm.base_fields[name].initial)
+    usual = ("timeout", "termination")
+    data = {name: str(RunForm.base_fields[name].initial) for name in usual}
     data["type"], data["content"] = kind.value, TEMPLATES[kind]
-    return _as_new(data, save=save)
+    return as_new(data, save=save)
+
+
+def first_try(*, save: bool) -> QueryDict:
+    """The fields of a command that does no harm, for somebody's first task."""
+    data = blank(CommandType.SHELL, save=save)
+    data["name"] = data["content"] = "uname -a"
+    return data
 
 
 def is_blank(data: QueryDict) -> bool:
@@ -110,14 +117,16 @@ def is_blank(data: QueryDict) -> bool:
 
 def copied(version: CommandVersion, *, save: bool) -> QueryDict:
     """The fields of a new command that is a copy of a saved one."""
-    data = QueryDict(mutable=True)
-    data.update(definition.fields_of(version.command, version))
     suffix = _(" (copy)")
-    data["name"] = version.name[: limits.NAME_CHARS - len(suffix)] + suffix
-    return _as_new(data, save=save)
+    fields = definition.fields_of(version.command, version)
+    fields["name"] = version.name[: limits.NAME_CHARS - len(suffix)] + suffix
+    return as_new(fields, save=save)
 
 
-def _as_new(data: QueryDict, *, save: bool) -> QueryDict:
+def as_new(fields: Mapping[str, str], *, save: bool) -> QueryDict:
+    """The form with the fields of a new command."""
+    data = QueryDict(mutable=True)
+    data.update(fields)
     data["source"] = data[SHOWN_SOURCE] = NEW
     data["client_token"] = new_client_token()
     if save:

@@ -21,6 +21,7 @@ from commands.models.instance import ConnectionState, InstanceQuerySet
 from commands.rules.content import CommandType
 from commands.rules.quotas import Quota
 from commands.services import eligibility, quotas
+from commands.words import retold
 from console.forms.picker import SEARCH_CHARS, Data, Filters
 from console.pages import pasted
 from console.resolve import Scope
@@ -149,13 +150,18 @@ def picker(
         elsewhere=[(one, fits[uid]) for uid, one in chosen.items() if uid not in here],
         unfit=sum(not fit for fit in fits.values()),
         gone=len(set(selected)) - len(chosen),
-        tags=_tags(inventory, filters),
+        tags=frequent_tags(inventory, filters),
         told=_told(inventory, data, kind, chosen),
         paste=str(data.get("paste", "")),
         added=_added(data),
         os_choices=Instance.Os.choices,
         connection_choices=[(str(key), str(word)) for key, word in ConnectionState.choices],
     )
+
+
+def present(scope: Scope, uids: Iterable[str]) -> list[str]:
+    """Those of ``uids`` that are instances of the inventory, in their order."""
+    return list(_chosen(_inventory(scope), list(uids)))
 
 
 def rows(request: HttpRequest, scope: Scope, kind: CommandType) -> HttpResponse:
@@ -209,7 +215,8 @@ def apply(
 
 
 def _inventory(scope: Scope) -> InstanceQuerySet:
-    return Instance.objects.usable_by(scope.team).filter(region=scope.region)
+    usable = scope.only.instances(Instance.objects.usable_by(scope.team))
+    return usable.filter(region=scope.region)
 
 
 def _limit(scope: Scope) -> int:
@@ -252,7 +259,8 @@ def _with_more(scope: Scope, action: str, data: QueryDict, kind: CommandType) ->
         found = pasted.read(inventory, data.get("paste", "")).found
         uids = [one.uid for one in found if not eligibility.unfit(one, kind)]
     else:
-        matching = _found(inventory, Filters.of(data), selected)
+        # What others lent is picked one by one: they chose its name and tags.
+        matching = _found(inventory, Filters.of(data), selected).filter(team=scope.team)
         uids = list(eligibility.fitting(matching, kind).values_list("uid", flat=True))
     news = [uid for uid in uids if uid not in set(chosen)]
     return chosen + news[: max(0, _limit(scope) - len(chosen))]
@@ -281,7 +289,7 @@ def _told(
     return pasted.sentence(pasted.read(inventory, str(data.get("paste", ""))), kind, chosen)
 
 
-def _tags(inventory: InstanceQuerySet, filters: Filters) -> list[str]:
+def frequent_tags(inventory: InstanceQuerySet, filters: Filters) -> list[str]:
     """Tags to filter by: the most frequent ones by name, and those that are filtered by."""
     counts = InstanceTag.objects.filter(instance__in=inventory).values("key", "value")
     often = counts.annotate(number=Count("pk")).order_by("-number", "key", "value")[:TAGS]
@@ -292,7 +300,7 @@ def _tags(inventory: InstanceQuerySet, filters: Filters) -> list[str]:
 def _row(instance: Instance, kind: CommandType, chosen: dict[str, Instance], now: datetime) -> Row:
     reason = eligibility.unfit(instance, kind)
     if reason and instance.connection_info and instance.connection != "reachable":
-        reason = f"{reason} {instance.connection_info}"
+        reason = f"{reason} {retold(instance.connection_info)}"
     return Row(instance, connection_look(instance, now), reason, instance.uid in chosen)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,18 +17,20 @@ from django.views.decorators.http import require_http_methods
 from commands import access
 from commands.access import Permission
 from commands.errors import CommandConsoleError, Conflict, Invalid, InvalidFields
-from commands.models import CommandVersion
+from commands.models import Command, CommandVersion, Invocation
+from commands.rules.again import Only
 from commands.rules.content import CommandType, check_name
 from commands.rules.problems import Problems
 from commands.rules.quotas import Quota, exceeded
-from commands.services import invocations, library, quotas
+from commands.services import invocations, library, plans, quotas, repeating
 from commands.services.definitions import CommandInput
-from commands.services.invocations import Preview, SavedInput
+from commands.services.invocations import Preview
+from commands.services.plans import SavedInput
 from console import errors, hidden_values, kept, resolve
 from console.forms import definition
 from console.forms.parameters import ParameterRow
 from console.forms.run import EXISTING, NEW, RunForm, new_client_token
-from console.pages import filling, picker
+from console.pages import approval_note, filling, picker, prefill, preflight
 from console.resolve import Scope
 from console.templatetags.console_ui import clock
 
@@ -58,6 +60,8 @@ def run(request: HttpRequest) -> HttpResponse:
         return _page(request, scope, _moved(form), status=409)
     if action == "parameters":
         return _page(request, scope, _unchecked(form))
+    if preflight.knows(action):
+        return _look(request, scope, form, action)
     if picker.knows(action):
         data = picker.apply(scope, action, sent, _kind(form), timezone.now())
         return _page(request, scope, _unchecked(_form(request, scope, data)))
@@ -114,32 +118,65 @@ def _begin(request: HttpRequest, scope: Scope) -> HttpResponse:
         form = _unchecked(_form(request, scope, body))
         _keep_hidden(request, form)
         return _page(request, scope, form)
+    if "from" in request.GET:
+        return _page(request, scope, _from_task(request, scope), fresh="no")
     save = _saves_by_default(request, scope)
     writes = resolve.may_create(request, scope)
     wanted = request.GET.get("copy") or request.GET.get("command")
     version = _saved(request, scope, wanted) if wanted else None
-    blank = filling.blank(filling.last_type(scope, resolve.person(request)), save=save)
+    first = "first" in request.GET
+    kind = filling.last_type(scope, resolve.person(request))
+    blank = filling.first_try(save=save) if first else filling.blank(kind, save=save)
     if version and writes and "copy" in request.GET:
         data = filling.copied(version, save=save)
     elif version or not writes:
         data = filling.switched(blank, EXISTING, version)
     else:
         data = blank
+    selected = picker.present(scope, request.GET.getlist("instance"))
+    data.setlist("instances", selected)
     form = _unchecked(_form(request, scope, data, fill=True))
-    return _page(request, scope, form, fresh="no" if wanted else "yes")
+    known = wanted or first or selected
+    return _page(request, scope, form, fresh="no" if known else "yes")
+
+
+def _from_task(request: HttpRequest, scope: Scope) -> RunForm:
+    """The form with what a task ran; ``only`` and ``instance`` say on which of its instances."""
+    task = resolve.task(request, request.GET["from"])
+    writes = resolve.may_create(request, scope)
+    blank = filling.blank(CommandType(task.type), save=False)
+    data = blank if writes else filling.switched(blank, EXISTING, None)
+    only = request.GET.get("only", "")
+    if only not in {"", *Only}:
+        raise Http404
+    if _is_here(request, scope, task.name, task):
+        named = [resolve.run(task, uid).instance_uid for uid in request.GET.getlist("instance")]
+        runs = repeating.chosen(task, only=Only(only) if only else None, instance_uids=named)
+        filled = prefill.of_task(task, runs, writes=writes)
+        for note in filled.notes:
+            messages.info(request, note)
+        data = filled.data
+    return _unchecked(_form(request, scope, data, fill=True))
 
 
 def _saved(request: HttpRequest, scope: Scope, uid: str) -> CommandVersion | None:
     """The saved command that a link names; None, and a word about it, if it is elsewhere."""
     command = resolve.command(request, uid)
-    if (command.team, command.region) == (scope.team, scope.region):
+    if _is_here(request, scope, command.name, command):
         return resolve.command_version(command, str(command.latest))
-    where = {"name": command.name, "team": command.team, "region": command.region}
+    return None
+
+
+def _is_here(request: HttpRequest, scope: Scope, name: str, one: Command | Invocation) -> bool:
+    """Whether what a link names is of the chosen team and region; a word about it if not."""
+    if (one.team, one.region) == (scope.team, scope.region):
+        return True
+    where = {"name": name, "team": one.team.name, "region": one.region.name}
     messages.warning(
         request,
         _("%(name)s belongs to %(team)s in %(region)s. Choose those at the top first.") % where,
     )
-    return None
+    return False
 
 
 def _saves_by_default(request: HttpRequest, scope: Scope) -> bool:
@@ -155,7 +192,7 @@ def _switch(request: HttpRequest, scope: Scope) -> HttpResponse:
     data = filling.switched(request.POST, source, version)
     form = _unchecked(_form(request, scope, data, fill=True))
     if source == EXISTING and request.POST.get("command") and version is None:
-        form.add_error("command", invocations.DELETED)
+        form.add_error("command", _(plans.DELETED))
         return _page(request, scope, form, status=422)
     return _page(request, scope, form, fresh="yes" if filling.is_blank(data) else "")
 
@@ -223,6 +260,7 @@ def _create(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
         values=form.values(),
         instance_uids=form.selected(),
         rate=form.rate(),
+        tell_me=form.cleaned_data["tell_me"],
         client_token=form.cleaned_data["client_token"],
         now=now,
         **more,
@@ -274,6 +312,18 @@ def _preview(request: HttpRequest, scope: Scope, form: RunForm) -> HttpResponse:
     wanted = request.POST.get("preview-instance", "")
     shown = next((one for one in found if one.instance and one.instance.uid == wanted), found[0])
     return _page(request, scope, form, previews=found, preview=shown)
+
+
+def _look(request: HttpRequest, scope: Scope, form: RunForm, action: str) -> HttpResponse:
+    """Look at the chosen instances, or go on with those on which the command can start."""
+    panel = preflight.act(request, scope, form, action)
+    if preflight.is_asked_for(request):
+        return preflight.part(request, panel)
+    if action == preflight.KEEP:
+        before = len(form.selected())
+        form = _form(request, scope, preflight.kept(panel, form))
+        panel = replace(panel, unselected=before - len(form.selected()))
+    return _page(request, scope, _unchecked(form), looked=panel)
 
 
 def _what(form: RunForm) -> CommandInput | SavedInput:
@@ -329,6 +379,7 @@ def _page(
     status: int = 200,
     previews: list[Preview] | None = None,
     preview: Preview | None = None,
+    looked: preflight.Panel | None = None,
     fresh: str = "",
 ) -> HttpResponse:
     """The page with the form; ``fresh`` is whether a draft may take its place: ``yes`` or ``no``.
@@ -340,7 +391,7 @@ def _page(
     if request.method == "POST":
         _keep_hidden(request, form)
     context = {
-        **definition.page_context(form),
+        **definition.page_context(form, scope.team, scope.region),
         "parameters": _rows(request, form),
         "owner": kept.owner_mark(resolve.person(request)),
         "stash": filling.stash(form.sent),
@@ -354,7 +405,10 @@ def _page(
         "tasks_full": exceeded(tasks).message if tasks.full else "",
         "previews": previews,
         "preview": preview,
+        "preflight": looked or preflight.shown(request, form.sent),
         "fresh": fresh,
+        "approval_asks": approval_note.asks(scope),
+        "approval_why": approval_note.reasons(scope, form),
         **_library(request, scope, form),
     }
     return render(request, "run/wizard.html", context, status=status)

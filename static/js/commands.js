@@ -34,6 +34,9 @@
     all.checked = number > 0 && number === ticks().length;
     all.indeterminate = number > 0 && number < ticks().length;
   });
+  if ($("tick-all")?.checked) { // before this script was there to act on it
+    $("tick-all").dispatchEvent(new Event("change", { bubbles: true }));
+  }
 
   // ---------- asking ----------
   const ask = $("ask");

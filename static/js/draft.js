@@ -22,11 +22,14 @@
     .map((field) => [field.name, field.value]);
 
   // whether the page came with it
-  const usual = (field) => (/radio|checkbox/.test(field.type) ? field.checked === field.defaultChecked
-    : field.value === (field.defaultValue ?? ""));
+  const came = (field) => field.defaultValue
+    ?? (field.querySelector("[selected]") ?? field.options[0]).value;
+  const usual = (field) => (/radio|checkbox/.test(field.type)
+    ? field.checked === field.defaultChecked : field.value === came(field));
 
-  function put(values) {
+  function put(values, but) {
     for (const field of fields()) {
+      if (but.has(field.name)) continue;
       const key = field.closest(".param")?.dataset.key;
       if (key && !values.has(`seen-${key}`)) continue; // there was no such row
       const value = values.get(field.name);
@@ -38,9 +41,9 @@
     form.dispatchEvent(new Event("refill"));
   }
 
-  function refill(pairs) {
-    put(new Map(pairs)); // the text makes the rows
-    put(new Map(pairs)); // and the rows take their values
+  function refill(pairs, but = new Set()) {
+    put(new Map(pairs), but); // the text makes the rows
+    put(new Map(pairs), but); // and the rows take their values
   }
 
   // ---------- keeping ----------
@@ -90,7 +93,9 @@
     const before = snapshot();
     const type = () => form.querySelector("[name=type]:checked");
     const old = type();
-    refill(draft.fields);
+    // what was typed before this module had come is newer
+    const newer = fields().filter((field) => !usual(field));
+    refill(draft.fields, new Set(newer.map((field) => field.name)));
     // for another type other rows can be chosen
     if (type() !== old) type().dispatchEvent(new Event("change", { bubbles: true }));
     if (draft.picked) form.dispatchEvent(new CustomEvent("pick", { detail: draft.picked }));
@@ -127,7 +132,11 @@
   }
 
   addEventListener("pageshow", ({ persisted }) => persisted && settle());
-  if (form.dataset.typed) change();
-  else if (document.readyState === "complete") begin();
-  else addEventListener("load", () => setTimeout(begin)); // after what the browser fills in
+  const kept = read() || history.state?.typed;
+  const start = () => {
+    if (kept) begin();
+    if (form.dataset.typed) change(); // what was typed while this was coming
+  };
+  if (!kept || document.readyState === "complete") start();
+  else addEventListener("load", () => setTimeout(start)); // after what the browser fills in
 })();

@@ -297,6 +297,9 @@
 
   paint();
   editor.classList.add("painted");
+  // what was written before this script had come
+  const way = performance.getEntriesByType("navigation")[0]?.type;
+  if (way === "navigate" && content.value !== content.defaultValue) settle();
   form.addEventListener("refill", look);
   addEventListener("pageshow", () => {
     look();

@@ -1,5 +1,5 @@
-// htmx is the largest script and nothing needs it until the form is touched: then it is loaded, and
-// what was asked of it meanwhile is asked again.
+// htmx is the largest script and nothing needs it until the page is touched: then it is loaded, after
+// what tells that somebody was signed out, and what was asked of it meanwhile is asked again.
 "use strict";
 (() => {
   const form = document.getElementById("run-form");
@@ -23,22 +23,32 @@
   function failed() {
     const last = missed.at(-1)?.[1];
     coming = false;
+    known()?.remove();
     missed = [];
     last?.dispatchEvent(new Event("htmx:sendError", { bubbles: true }));
   }
 
+  const known = () => document.querySelector(`script[src="${form.dataset.htmx}"]`);
+
   function load() {
     if (coming) return;
     coming = true;
-    const script = document.createElement("script");
-    Object.assign(script, { src: form.dataset.htmx, onload: there, onerror: failed });
-    const begin = () => document.head.append(script);
+    const begin = async () => {
+      await import(form.dataset.signedOut).catch(() => {});
+      const script = known() ?? document.createElement("script"); // Find asked for it, or nobody
+      if (window.htmx) return there();
+      script.addEventListener("load", there);
+      script.addEventListener("error", failed);
+      if (script.isConnected) return;
+      script.src = form.dataset.htmx;
+      document.head.append(script);
+    };
     // while the page is being loaded, htmx would wait for an event that may be past
     if (document.readyState === "complete") begin();
-    else addEventListener("load", begin);
+    else addEventListener("load", begin, { once: true });
   }
 
-  for (const kind of ["focusin", "pointerdown"]) form.addEventListener(kind, load);
+  for (const kind of ["focusin", "pointerdown"]) document.addEventListener(kind, load);
   for (const [kind, selector] of Object.entries(ASKING)) {
     form.addEventListener(kind, (event) => {
       const target = event.target.closest(selector);

@@ -6,13 +6,14 @@
   if (!form) return;
 
   const draft = () => import(form.dataset.draft);
+  document.getElementById("command-card").addEventListener("input", () => {
+    form.dataset.typed = "yes";
+    draft();
+  }, { once: true });
+  // a draft that comes after that has nothing to keep
+  form.addEventListener("submit", () => delete form.dataset.typed);
   if (history.state?.typed || Object.keys(sessionStorage).some((key) => /^draft /.test(key))) {
     draft();
-  } else {
-    document.getElementById("command-card").addEventListener("input", () => {
-      form.dataset.typed = "yes";
-      draft();
-    }, { once: true });
   }
 
   const content = document.getElementById("id_content");

@@ -262,11 +262,16 @@
   // A draft that is restored brings its selection: ``chosen`` of an earlier "picked".
   form.addEventListener("pick", ({ detail }) => restore(detail));
 
-  // Back and a reload bring what was selected then, on whatever page it stands.
-  addEventListener("pageshow", (event) => {
-    const way = performance.getEntriesByType("navigation")[0]?.type;
-    const picked = history.state?.picked;
-    if (picked && !event.persisted && /back|reload/.test(way)) return restore(picked);
+  // Back and a reload bring what was selected then, on whatever page it stands. What was ticked
+  // before this script had come is selected, and what is ticked before the page has loaded adds to it.
+  const way = performance.getEntriesByType("navigation")[0]?.type;
+  const back = /back|reload/.test(way) && history.state?.picked;
+  if (back) chosen = new Map(back);
+  else take();
+  if (!back && $("#pick-all")?.checked) select(free(), true);
+  else show();
+  addEventListener("pageshow", ({ persisted }) => {
+    if (back && !persisted) return restore(chosen);
     take();
     show();
   });

@@ -153,6 +153,9 @@
     form.requestSubmit(form.querySelector(`[name=action][value=${action}]`));
   });
 
+  // Whether the browser brought the page back, with what was typed in it
+  const again = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
+
   // After Back the browser ticks what was chosen, not what the page is about. The address is there
   // from the start: what is kept at the page's entry makes a GET of it, for Back and Reload.
   function shown() {
@@ -165,12 +168,11 @@
 
   const chose = sessionStorage.getItem(FOCUS);
   sessionStorage.removeItem(FOCUS);
-  const again = { source: "[name=source]:checked", command: "#id_command" }[chose];
-  if (again && !$("errors")) addEventListener("load", () => form.querySelector(again)?.focus());
+  const chosen = { source: "[name=source]:checked", command: "#id_command" }[chose];
+  if (chosen && !$("errors")) addEventListener("load", () => form.querySelector(chosen)?.focus());
 
   // After Back the form is the one that was sent: creating again must not make a second task.
   function sameRequest() {
-    const again = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
     const { token, ...state } = history.state ?? {};
     if (!token) return;
     if (again) client_token.value = token;
@@ -217,6 +219,12 @@
   if (/Mac|iP/.test(navigator.platform)) create.querySelector("kbd").textContent = "⌘ ↵";
 
   sameRequest();
+  if (!again) { // chosen before the scripts were there to act on it
+    const early = (name) => form.querySelector(`[name=${name}]:checked:not(:default)`)
+      ?.dispatchEvent(new Event("change", { bubbles: true }));
+    early("source");
+    addEventListener("DOMContentLoaded", () => early("type")); // other scripts act on it too
+  }
   shown();
   all();
   addEventListener("pageshow", () => {
