@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import setup_logging
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -17,3 +18,8 @@ except ImproperlyConfigured as error:
 app = Celery("console")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["commands"])
+
+
+@setup_logging.connect
+def leave_logging_alone(**_given: object) -> None:
+    """Logs are what the settings say: without this, Celery sets a level of its own."""

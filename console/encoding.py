@@ -32,6 +32,10 @@ _DAMAGED = (
 )
 
 
+FILES = "/instances/import/"
+"""The page that takes files. It says itself what is wrong with one that is no text."""
+
+
 class ReadableBodyMiddleware(MiddlewareMixin):
     """Answers 415 for another encoding than UTF-8, 413 for too much, 400 for what is damaged.
 
@@ -63,12 +67,12 @@ def _is_utf8(request: HttpRequest) -> bool:
 
 
 def _read(request: HttpRequest) -> None:
-    """Read a form as far as it will be read later, and strictly. No page takes binary files."""
+    """Read a form as far as it will be read later, and strictly; files elsewhere than in FILES."""
     if request.method != "POST":
         return
     if request.content_type == "application/x-www-form-urlencoded":
         unquote_to_bytes(request.body).decode()
-    elif request.content_type == "multipart/form-data":
+    elif request.content_type == "multipart/form-data" and request.path_info != FILES:
         request.body.decode()
     request.POST  # noqa: B018  # parses, and raises
 

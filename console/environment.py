@@ -16,7 +16,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
@@ -107,6 +107,19 @@ def addresses(name: str, default: list[str]) -> list[str]:
     return values
 
 
+def networks(name: str) -> list[str]:
+    """Networks, such as ``169.254.10.0/24``; an address is one of its own. None by default."""
+    values = names(name, [])
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} must be networks such as 169.254.10.0/24, not {value!r}."
+            ) from None
+    return values
+
+
 def one_of(name: str, choices: Collection[str], default: str) -> str:
     """One of these words, which are in capitals; the value need not be."""
     value = text(name, default).upper()
@@ -171,6 +184,16 @@ def database(name: str, default: Path) -> dict[str, Any]:
     return parsed
 
 
+def own_url(name: str) -> str:
+    """The address of the console itself, without a slash at its end; "" by default."""
+    value = text(name).rstrip("/")
+    if value and not re.fullmatch(r"https?://[^/@\s?#]+", value):
+        raise ImproperlyConfigured(
+            f"{name} must be an address such as https://console.example, not {value!r}."
+        )
+    return value
+
+
 def broker(name: str, default: str) -> str:
     """A Celery broker: ``redis://``, ``rediss://``, ``redis+socket:///`` or ``amqp://``."""
     url = text(name, default)
@@ -180,6 +203,47 @@ def broker(name: str, default: str) -> str:
             "redis://127.0.0.1:6379/0."
         )
     return url
+
+
+_MAIL = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
+"""Schemes of mail servers, and their usual ports."""
+
+
+def mail(name: str, default: Path) -> dict[str, Any]:
+    """Settings for e-mail: ``smtp+tls://user:password@host:587``, ``file:///path``, ``console:``.
+
+    Without a value, messages become files in the directory ``default``.
+    """
+    backend = "django.core.mail.backends.{}.EmailBackend"
+    value = text(name)
+    if not value:
+        return {"EMAIL_BACKEND": backend.format("filebased"), "EMAIL_FILE_PATH": str(default)}
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # its words may quote the password
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme == "console":
+        return {"EMAIL_BACKEND": backend.format("console")}
+    if parts.scheme == "file" and not host and parts.path.startswith("/"):
+        return {
+            "EMAIL_BACKEND": backend.format("filebased"),
+            "EMAIL_FILE_PATH": unquote(parts.path),
+        }
+    if parts.scheme not in _MAIL or not host:
+        raise ImproperlyConfigured(
+            f"{name} must be smtp://, smtp+tls:// or smtp+ssl:// with user:password@host:port, "
+            "file:///path, or console:."
+        )
+    return {
+        "EMAIL_BACKEND": backend.format("smtp"),
+        "EMAIL_HOST": host,
+        "EMAIL_PORT": port or _MAIL[parts.scheme],
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtp+ssl",
+    }
 
 
 def _names_a_broker(url: str) -> bool:
@@ -202,6 +266,14 @@ def secret_key(name: str, keys: Path) -> str:
     if value and len(value) < 32:
         raise ImproperlyConfigured(f"{name} must have at least 32 characters.")
     return value or _kept(keys / "secret_key", secrets.token_urlsafe(48))
+
+
+def audit_key(name: str, keys: Path) -> str:
+    """The key of the audit trail's digests, else the one kept in the data directory."""
+    value = text(name)
+    if value and len(value) < 32:
+        raise ImproperlyConfigured(f"{name} must have at least 32 characters.")
+    return value or _kept(keys / "audit_key", secrets.token_urlsafe(48))
 
 
 def encryption_keys(name: str, keys: Path) -> list[str]:

@@ -11,6 +11,8 @@ from django.template import loader
 from django.utils.deprecation import MiddlewareMixin
 
 from commands.errors import CommandConsoleError, Conflict, Denied, Invalid
+from commands.models import AuditEvent, User
+from commands.services import audit
 
 STATUS_CODES: dict[type[CommandConsoleError], int] = {Denied: 404, Invalid: 422, Conflict: 409}
 """HTTP status of each kind of domain error; anything else is 500."""
@@ -30,8 +32,28 @@ class DomainErrorMiddleware(MiddlewareMixin):
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A 404 page for Denied, a short JSON answer for others of the tree, else nothing."""
         if isinstance(error, Denied):
+            note(request, error)
             return HttpResponseNotFound(loader.render_to_string("404.html", request=request))
         if isinstance(error, CommandConsoleError):
             body = {"code": error.code, "message": error.message}
             return JsonResponse(body, status=status_code(error))
         return None
+
+
+def note(request: HttpRequest, error: Denied) -> None:
+    """Note in the audit trail what somebody who is signed in was refused.
+
+    The page by its name, and not by its address: some addresses are secrets.
+    """
+    user = getattr(request, "user", None)
+    if not isinstance(user, User):
+        return
+    match = request.resolver_match
+    audit.record(
+        actor=user,
+        action="page:denied",
+        team=error.team,
+        target_name=match.view_name if match else "",
+        outcome=AuditEvent.Outcome.REFUSED,
+        details={"method": request.method or "", "permission": error.permission},
+    )

@@ -45,6 +45,13 @@ def known(request: HttpRequest, token: str, slot: str) -> dict[str, str]:
     return dict(found["values"]) if found else {}
 
 
+def forget(request: HttpRequest, token: str, slot: str) -> None:
+    """Forget what is kept for a slot of a form: it has served."""
+    kept = _load(request)
+    if kept.pop(f"{slot} {token}", None):
+        _store(request, kept)
+
+
 def _load(request: HttpRequest) -> dict[str, Any]:
     sealed = request.session.get(_KEY)
     if not sealed:

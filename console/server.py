@@ -23,7 +23,7 @@ except ImproperlyConfigured as error:
     sys.exit(str(error))  # a setting is wrong: its sentence, without a traceback
 
 _GRACE = 2  # seconds for requests in progress
-_LONGEST_HEAD = 64 * 1024  # bytes of request line and headers
+_LONGEST_HEAD = 128 * 1024  # bytes of request line and headers
 
 
 class Server(uvicorn.Server):

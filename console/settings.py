@@ -6,9 +6,8 @@ and the broker's socket live in the data directory, which ``manage.py up`` fills
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
-
-from django.utils.translation import gettext_lazy as _
 
 from commands.rules import limits
 from console import broker, environment
@@ -20,6 +19,7 @@ DATA_DIR = environment.directory("CONSOLE_DATA_DIR", BASE_DIR / "var")
 
 SECRET_KEY = environment.secret_key("SECRET_KEY", DATA_DIR / "keys")
 CONSOLE_ENCRYPTION_KEYS = environment.encryption_keys("CONSOLE_ENCRYPTION_KEYS", DATA_DIR / "keys")
+CONSOLE_AUDIT_KEY = environment.audit_key("CONSOLE_AUDIT_KEY", DATA_DIR / "keys")
 
 # --- web -------------------------------------------------------------------------------
 
@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "csp",
     "django_htmx",
     "commands",
@@ -50,6 +51,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "console.compression.CompressionMiddleware",
     "csp.middleware.CSPMiddleware",
+    "console.api.endpoint.ApiMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -57,10 +59,15 @@ MIDDLEWARE = [
     "console.encoding.ReadableBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "console.sessions.SessionLimitsMiddleware",
+    "console.preferences.PreferencesMiddleware",
+    "console.second_factor.SecondFactorMiddleware",
+    "console.origin.OriginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "console.errors.DomainErrorMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -97,10 +104,32 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# Counted by user name and address together: nobody can lock out somebody who is elsewhere.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = environment.number("CONSOLE_SIGN_IN_TRIES", 5, least=1)
+AXES_COOLOFF_TIME = timedelta(seconds=environment.number("CONSOLE_SIGN_IN_PAUSE", 300, least=10))
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_CALLABLE = "console.pages.signing.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["code", "body", "owner", "csrfmiddlewaretoken"]
+AXES_SENSITIVE_PARAMETERS += ["old_password", "new_password1", "new_password2"]
+
+CONSOLE_SESSION_IDLE = environment.number("CONSOLE_SESSION_IDLE", 43_200, least=60)
+"""Seconds without a request after which a session ends."""
+CONSOLE_SESSION_LIFE = environment.number("CONSOLE_SESSION_LIFE", 604_800, least=300)
+"""Seconds after which a session ends in any case."""
+SESSION_COOKIE_AGE = CONSOLE_SESSION_LIFE
+
 # --- security --------------------------------------------------------------------------
 
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/admin/"],
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],
@@ -156,7 +185,18 @@ CELERY_TASK_DEFAULT_QUEUE = "run"
 # Starts have a queue of their own, so that a flood of them delays neither a stop nor a check.
 CELERY_TASK_ROUTES = {
     f"commands.tasks.{task}": {"queue": "control"}
-    for task in ("stop_runs", "advance", "reconcile", "check_connections")
+    for task in (
+        "stop_runs",
+        "advance",
+        "reconcile",
+        "check_connections",
+        "purge",
+        "note_use",
+        "examine",
+        "read_host_keys",
+        "send_notices",
+        "look_for_stalls",
+    )
 }
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -181,19 +221,57 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "purge": {"task": "commands.tasks.purge", "schedule": 600.0, "options": {"expires": 600}},
+    "note-use": {
+        "task": "commands.tasks.note_use",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
+    "send-notices": {
+        "task": "commands.tasks.send_notices",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "look-for-stalls": {
+        "task": "commands.tasks.look_for_stalls",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
 }
 CONSOLE_CHECK_EVERY = environment.number("CONSOLE_CHECK_EVERY", 30, least=5)
 """Seconds after which an instance is checked again: whether it can be reached."""
+
+CONSOLE_ALLOWED_NETWORKS = environment.networks("CONSOLE_ALLOWED_NETWORKS")
+"""Networks that instances may be in though ``rules.reachable`` refuses them."""
 
 CONSOLE_OUTPUT_KEPT = environment.number(
     "CONSOLE_OUTPUT_KEPT", limits.OUTPUT_KEPT, least=limits.OUTPUT_KEPT_MIN
 )
 """Bytes of a run's output that are kept: the first half and the last half of them."""
 
+# --- e-mail ----------------------------------------------------------------------------
+
+globals().update(environment.mail("EMAIL_URL", DATA_DIR / "mail"))
+DEFAULT_FROM_EMAIL = environment.text("EMAIL_FROM", "Command Console <console@localhost>")
+EMAIL_TIMEOUT = 10
+"""Seconds that a mail server has: a page waits for it."""
+
+# --- notices ---------------------------------------------------------------------------
+
+CONSOLE_URL = environment.own_url("CONSOLE_URL")
+"""How people reach the console, without a slash at the end; "" if nobody said so."""
+CONSOLE_WEBHOOK_HTTP = environment.flag("CONSOLE_WEBHOOK_HTTP", False)
+"""Whether webhooks may be at http:// addresses."""
+
 # --- language and time -----------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", _("English"))]
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+"""Each by its own name: who looks for it reads that, whatever the page is in."""
+LOCALE_PATHS = [BASE_DIR / "console/locale"]
+FORMAT_MODULE_PATH = "console.formats"
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_SECURE = SECURE
 USE_I18N = True
 USE_TZ = True
 USE_THOUSAND_SEPARATOR = True

@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 
+from commands import words
 from commands.rules import quotas
 
 if TYPE_CHECKING:
@@ -53,6 +54,26 @@ STATUSES: Mapping[str, Look] = {
 }
 
 STATUS_LABELS: Mapping[str, StrPromise] = {word: look.label for word, look in STATUSES.items()}
+
+STATUS_WORDS: Mapping[str, str] = {
+    "bad": "failed",
+    "warn": "timeout",
+    "run": "running",
+    "idle": "pending",
+    "ok": "succeeded",
+    "stop": "stopped",
+}
+"""Words for states in addresses."""
+
+SQUARES: Mapping[str, str] = {
+    "ok": "o",
+    "bad": "f",
+    "warn": "t",
+    "run": "r",
+    "idle": "p",
+    "stop": "s",
+}
+"""One letter for each state, where many are told at once."""
 
 # States in the order of a bar: what has ended first, so that the bar also reads as progress.
 _BAR_SENTENCES: Mapping[str, StrPromise] = {
@@ -102,6 +123,18 @@ def status_icon(status: str) -> str:
 def count_icon(key: str) -> str:
     """The icon of a count of runs: a run that warns is one that timed out."""
     return "time" if key == "warn" else key
+
+
+@register.filter
+def status_word(state: str) -> str:
+    """The word for a state in addresses: ``?status=failed``."""
+    return STATUS_WORDS[state]
+
+
+@register.filter
+def square(state: str) -> str:
+    """The letter for a state, which is the class of a square in the grid."""
+    return SQUARES[state]
 
 
 @register.filter
@@ -170,6 +203,12 @@ def day(moment: datetime | None) -> str:
 
 
 @register.filter
+def moment(at: datetime | None) -> str:
+    """Day, time and the name of the reader's time zone: ``today 12:06:02 UTC+8``."""
+    return f"{day(at)} {quotas.clock(_local(at), seconds=True)}" if at else ""
+
+
+@register.filter
 def ago(moment: datetime | None) -> str:
     """How long ago ``moment`` was, in its largest unit: ``4 minutes ago``."""
     if moment is None:
@@ -202,6 +241,12 @@ def grouped(number: int | None) -> str:
 def plain(number: int | None) -> str:
     """``number`` without separators, for attributes and identifiers."""
     return "" if number is None else str(number)
+
+
+@register.filter
+def retold(text: str) -> str:
+    """A sentence that was stored, in the reader's language."""
+    return words.retold(text)
 
 
 @register.filter

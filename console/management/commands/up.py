@@ -16,11 +16,12 @@ import kombu
 from django.conf import settings
 from django.core import checks
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.http.request import validate_host
 
 from console import broker, environment, guardian, seed
 from console.datadir import DataDir, DataDirError
+from console.management.audited import AuditedCommand
 from console.processes import Child, StartFailed, Supervisor
 
 _PYTHON = [sys.executable, "-m"]
@@ -28,7 +29,7 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reac
 _PATIENCE = 5  # seconds for a database or a broker to answer
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     """Starts broker, demo instances, web server, workers and beat, and looks after them."""
 
     help = "Start the whole console: database, broker, demo instances, web, workers, schedules."
@@ -280,7 +281,7 @@ def _workers() -> list[Child]:
 def _worker(name: str, queue: str, slots: int) -> Child:
     # Tasks end within moments (a run is followed outside of them), so few threads suffice.
     # Nobody wants to gossip or mingle here; heartbeats are for RabbitMQ's events.
-    flags = ["--pool", "threads", "--concurrency", str(slots), "-Q", queue, "-l", "WARNING"]
+    flags = ["--pool", "threads", "--concurrency", str(slots), "-Q", queue]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     node = ["-n", f"{name}@%h"]
     return Child(name, [*_PYTHON, "celery", "-A", "console", "worker", *node, *flags, *alone])
@@ -288,8 +289,7 @@ def _worker(name: str, queue: str, slots: int) -> Child:
 
 def _beat(data: DataDir) -> Child:
     schedule = str(data.run / "beat-schedule")
-    flags = ["-l", "WARNING", "-s", schedule]
-    return Child("beat", [*_PYTHON, "celery", "-A", "console", "beat", *flags])
+    return Child("beat", [*_PYTHON, "celery", "-A", "console", "beat", "-s", schedule])
 
 
 def _with_settings(child: Child, data: DataDir) -> Child:

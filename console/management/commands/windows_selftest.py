@@ -6,14 +6,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from commands.errors import CommandConsoleError
 from commands.models import Instance
 from commands.services import selftest
+from console.management.audited import AuditedCommand
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     """Runs small scripts on one instance and says of each check whether it passed."""
 
     help = (
