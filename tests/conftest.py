@@ -18,6 +18,7 @@ from django.test import Client
 from commands import queue
 from commands.models import Credential, Instance, Region, Role, Team, User
 from commands.services import instances, teams
+from tests import emptying, static_files
 
 # A slow machine must not fail a test.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -26,6 +27,9 @@ hypothesis.settings.load_profile("suite")
 # Playwright's synchronous API runs an event loop in the main thread, which Django takes for
 # an asynchronous caller; tests use the ORM beside it on purpose.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+emptying.install()
+static_files.install()
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEeXkLhFIdeCw7DIM1HYpGxcO2J4zVSGjVLEZG8fGvp1"
 
@@ -40,7 +44,21 @@ def missing(program: str) -> NoReturn:
 
 # Files are handed out in this order, so that no process is left with a long one at the end.
 # The browser's stand beside each other: each process starts one console for all of its own.
-LONGEST_FIRST = ("tests/test_postgres.py", "tests/browser/", "tests/console/test_up.py")
+LONGEST_FIRST = (
+    "tests/postgresql/",
+    "tests/browser/",
+    "tests/execution/test_ssh.py",
+    "tests/console/test_up.py",
+    "tests/services/test_black_holes.py",
+)
+# What they run is in other processes, or runs in other tests too: measuring which lines of the
+# console they reach would double their time and tell nothing.
+UNMEASURED = (
+    "tests/browser/",
+    "tests/postgresql/",
+    "tests/test_matrix",
+    "tests/console/api/test_matrix",
+)
 SHORTEST_LAST = ("tests/outputs/", "tests/rules/", "tests/test_architecture.py")
 
 
@@ -53,6 +71,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return int(item.nodeid.startswith(SHORTEST_LAST))
 
     items.sort(key=place)
+    for item in items:
+        if item.nodeid.startswith(UNMEASURED):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(autouse=True)

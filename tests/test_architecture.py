@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from commands import access
+from commands.models import Role
 from commands.rules.status import ErrorCode
+from console.api import actions, errors
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -90,6 +93,31 @@ def test_every_error_code_is_documented_and_no_other():
     assert documented == {code.value for code in ErrorCode}
 
 
+def test_every_action_and_error_code_of_the_api_is_documented_and_no_other():
+    text = (ROOT / "docs/api.md").read_text()
+    head, codes = text.split("## Error codes")
+    documented = re.findall(r"^\| `(\w+)`", head.partition("## Actions")[2], re.MULTILINE)
+    assert documented == list(actions.ACTIONS)
+    rows = re.findall(r"^\| `([\w.]+)` \| (\d+)", codes, re.MULTILINE)
+    assert {code: int(status) for code, status in rows} == errors.STATUSES
+    assert len(rows) == len(errors.STATUSES)
+
+
+def test_every_code_that_a_rule_or_service_raises_is_known_to_the_api():
+    raised = {
+        code
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "commands/rules")
+        or path.name in {"definitions.py", "invocations.py", "library.py", "eligibility.py"}
+        for code in re.findall(
+            r'"((?:Cmd|Invalid|Missing|Parameter|Instance)\w*\.\w+)"', path.read_text()
+        )
+    }
+    known = errors.STATUSES.keys() | errors.RENAMED.keys()
+    assert raised - known == set()
+    assert len(raised) > 20
+
+
 def test_every_setting_is_in_the_readme():
     names = set()
     for module in ("settings", "server", "seed"):
@@ -123,3 +151,22 @@ def test_nothing_but_the_agreed_names_stands_at_the_top():
         if not path.name.startswith(".") and path.suffix != ".egg-info"
     }
     assert found - ignored <= agreed
+
+
+def test_the_documented_roles_are_those_of_the_code():
+    text = (ROOT / "docs/teams.md").read_text()
+    head = next(line for line in text.splitlines() if line.startswith("| Permission |"))
+    labels = [cell.strip() for cell in head.strip("|").split("|")][1:]
+    roles = {str(Role(value).label): value for value in Role.values}
+    assert set(labels) == set(roles)
+    rows = re.findall(r"^\| `(\w+:\w+)` \|(.*)\|$", text, re.MULTILINE)
+    documented = {
+        (roles[label], permission)
+        for permission, cells in rows
+        for label, cell in zip(labels, cells.split("|"), strict=True)
+        if cell.strip() == "yes"
+    }
+    assert {permission for permission, _ in rows} == set(access.Permission)
+    assert documented == {
+        (role, permission) for role, allowed in access.PERMISSIONS.items() for permission in allowed
+    }
