@@ -66,6 +66,7 @@ for line in sys.stdin:
 """
 # The session that signing in makes.
 SESSION = """
+import time
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
@@ -73,8 +74,9 @@ from commands.models import User
 user = User.objects.get(username={name!r})
 session = SessionStore()
 session[SESSION_KEY] = str(user.pk)
-session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[-1]
 session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session["session.began"] = time.time()
 session.save()
 print(session.session_key)
 """
@@ -151,6 +153,16 @@ teams.add_member(team=team, user=user, role={role!r})
 """
 
 
+# Ends all that still runs.
+STOP_ALL = """
+from django.utils import timezone
+from commands.models import Invocation
+from commands.services import invocations
+for task in Invocation.objects.active():
+    invocations.stop_invocation(actor=task.created_by, invocation=task, now=timezone.now())
+"""
+
+
 @pytest.fixture(scope="package")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     data = tmp_path_factory.mktemp("console") / "data"
@@ -183,6 +195,13 @@ def _address(up: subprocess.Popen[bytes], output: Path) -> str:
     return found[1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(console: Console) -> Iterator[None]:
+    """Other modules count what runs, and share the instances that it runs on."""
+    yield
+    console.manage("shell", "-c", STOP_ALL)
+
+
 # Its event loop runs in this thread as long as it is there: other packages need that thread.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
@@ -200,7 +219,7 @@ def sign_in(page: Page, username: str = "admin") -> None:
     page.fill("[name=username]", username)
     page.fill("[name=password]", PASSWORD)
     page.click("button[type=submit]")
-    page.wait_for_url(re.compile("/(run|tasks)/$"))
+    page.wait_for_url(re.compile("//[^/]+/$"))
 
 
 @pytest.fixture
@@ -220,13 +239,20 @@ def member(console: Console) -> Callable[..., str]:
 def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open the console as somebody new: ``visit(username=..., **options of the context)``.
 
-    She is signed in already; ``sign_in`` is for tests in which she does that herself.
+    She is signed in already and looks at the form, or at the page ``at``, or at none yet;
+    ``sign_in`` is for tests in which she does that herself.
     At the end of the test no page may have met an error or broken the content policy.
     """
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
-    def open_page(*, signed_in: bool = True, username: str = "admin", **options: object) -> Page:
+    def open_page(
+        *,
+        signed_in: bool = True,
+        username: str = "admin",
+        at: str | None = "/run/",
+        **options: object,
+    ) -> Page:
         context = browser.new_context(base_url=console.url, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
@@ -244,7 +270,8 @@ def visit(console: Console, browser: Browser) -> Iterator[Callable[..., Page]]:
         if signed_in:
             key = console.manage("shell", "-c", SESSION.format(name=username)).split()[-1]
             context.add_cookies([{"name": "sessionid", "value": key, "url": console.url}])
-            page.goto("/")
+            if at:
+                page.goto(at)
         return page
 
     yield open_page

@@ -17,10 +17,13 @@ FIVE_LINES = (
 )
 
 
-def create(page: Page, script: str, *, instances: list[str], name: str = "Five lines") -> str:
+def create(
+    page: Page, script: str, *, instances: list[str], name: str = "Five lines", timeout: int = 60
+) -> str:
     """Fill the form and click Create Task; the task's address."""
     page.goto("/run/")
     page.fill("[name=name]", name)
+    page.fill("[name=timeout]", str(timeout))
     page.fill("[name=content]", script)
     for instance in instances:
         page.get_by_role("checkbox", name=instance, exact=True).check()
@@ -30,7 +33,7 @@ def create(page: Page, script: str, *, instances: list[str], name: str = "Five l
 
 
 def log_text(page: Page) -> str:
-    url = page.get_by_role("link", name="Plain text").get_attribute("href")
+    url = page.get_by_role("link", name="Plain text", exact=True).get_attribute("href")
     return page.request.get(url).text()
 
 
@@ -87,7 +90,7 @@ def test_three_demo_instances_answer_live(visit, timed):
                 expect(page).to_have_title(re.compile("^Running:"))
         time.sleep(0.02)
     wait_until_failed(page)
-    expect(page.locator(".nav .cnt")).to_have_count(0)
+    expect(page.locator(".nav .cnt", has_text="running")).to_have_count(0)
     assert_five_lines_and_failure(page, ["demo-1", "demo-2", "demo-3"])
 
 
@@ -110,7 +113,7 @@ def test_openssh_servers_added_by_the_command_answer_the_same(console: Console, 
                 shown,
             )
             assert f"Added openssh-{number}" in told
-        page = visit()
+        page = visit(at=None)
         create(page, FIVE_LINES, instances=["openssh-1", "openssh-2"])
         wait_until_failed(page)
         assert_five_lines_and_failure(page, ["openssh-1", "openssh-2"])
@@ -140,7 +143,7 @@ def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing
 
 
 def test_without_javascript_everything_but_live_updates_works(visit):
-    page = visit(java_script_enabled=False)
+    page = visit(java_script_enabled=False, at=None)
     create(page, "echo hello; sleep 1; exit 2", instances=["demo-2"], name="No script")
     assert (
         page.locator("noscript meta[http-equiv=refresh]").count()
@@ -173,7 +176,7 @@ def test_hostile_output_and_names_are_text(visit):
 
 def test_a_double_click_makes_one_task_and_errors_keep_the_form(visit):
     page = visit()
-    page.fill("[name=name]", "Twice")
+    page.fill("[name=name]", "Pressed twice")
     page.fill("[name=timeout]", "5")
     page.fill("[name=workdir]", "tmp")
     expect(page.get_by_text("Raised from 5 to 10 seconds")).to_be_visible()
@@ -189,4 +192,4 @@ def test_a_double_click_makes_one_task_and_errors_keep_the_form(visit):
     page.wait_for_url("**/tasks/t-*/")
     expect(page.get_by_text("timeout 10 s")).to_be_visible()
     page.goto("/tasks/")
-    assert page.get_by_role("link", name="Twice", exact=True).count() == 1
+    assert page.get_by_role("link", name="Pressed twice", exact=True).count() == 1

@@ -7,11 +7,11 @@ import re
 import secrets
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Console
-from tests.browser.test_look import RULES
+from tests.browser.held import Held
+from tests.browser.looks import assert_looks_good
 
 SEED = """
 import json
@@ -115,42 +115,30 @@ def open_state(page: Page, state: str, uid: str) -> None:
         page.wait_for_selector("[role=alert]")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_no_accessibility_violation(visit, who, shelf, state, scheme):
-    page = visit(username=who, color_scheme=scheme)
+def test_it_is_accessible_and_fits_a_phone(visit, who, shelf, state):
+    page = visit(username=who, at=None)
     open_state(page, state, shelf[1])
-    results = Axe().run(page, options=RULES)
-    assert results.violations_count == 0, results.generate_report()
-
-
-@pytest.mark.parametrize("width", [390, 320])
-@pytest.mark.parametrize("state", [state for state in STATES if state != "asked"])
-def test_no_sideways_scroll_on_a_phone(visit, who, shelf, state, width):
-    page = visit(username=who, viewport={"width": width, "height": 844})
-    open_state(page, state, shelf[1])
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_looks_good(page)
 
 
 def test_search_is_live_and_its_address_can_be_shared(visit, shelf):
-    page = visit(username=shelf[0])
-    page.goto("/commands/")
-    page.get_by_role("searchbox").press_sequentially("web")
+    page = visit(username=shelf[0], at="/commands/")
+    page.get_by_role("searchbox", name="Search saved commands").press_sequentially("web")
     expect(page.locator("#results tbody tr")).to_have_count(1)
     expect(page.locator("#say")).to_have_text("1 command found")
-    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.get_by_role("searchbox", name="Search saved commands")).to_be_focused()
     assert page.url.endswith("/commands/?q=web&type=")
-    page.get_by_role("searchbox").fill("nowhere")
+    page.get_by_role("searchbox", name="Search saved commands").fill("nowhere")
     expect(page.get_by_role("heading", name="Nothing matches 'nowhere'")).to_be_visible()
     page.get_by_role("link", name="Clear search").click()
     expect(page.locator("#results tbody tr")).to_have_count(3)
     page.go_back()
-    expect(page.get_by_role("searchbox")).to_have_value("nowhere")
+    expect(page.get_by_role("searchbox", name="Search saved commands")).to_have_value("nowhere")
 
 
 def test_another_type_is_shown_at_once(visit, shelf):
-    page = visit(username=shelf[0])
-    page.goto("/commands/")
+    page = visit(username=shelf[0], at="/commands/")
     page.get_by_role("combobox", name="Type").select_option("PowerShell")
     expect(page.get_by_role("heading", name="No command of this type")).to_be_visible()
     page.get_by_role("combobox", name="Type").select_option("Shell")
@@ -158,17 +146,15 @@ def test_another_type_is_shown_at_once(visit, shelf):
 
 
 def test_somebody_who_was_signed_out_is_told_so_in_place(visit, shelf):
-    page = visit(username=shelf[0])
-    page.goto("/commands/")
+    page = visit(username=shelf[0], at="/commands/")
     page.context.clear_cookies(name="sessionid")
-    page.get_by_role("searchbox").fill("logs")
+    page.get_by_role("searchbox", name="Search saved commands").fill("logs")
     expect(page.get_by_role("alert")).to_contain_text("You've been signed out.")
     expect(page.locator("#results tbody tr")).to_have_count(3)
 
 
 def test_a_pin_stays_where_the_reader_is_and_is_there_after_a_reload(visit, fresh):
-    page = visit(username=fresh[0])
-    page.goto("/commands/")
+    page = visit(username=fresh[0], at="/commands/")
     star = page.get_by_role("button", name="Pin Check disk space")
     star.press("Enter")
     expect(star).to_have_attribute("aria-pressed", "true")
@@ -178,8 +164,7 @@ def test_a_pin_stays_where_the_reader_is_and_is_there_after_a_reload(visit, fres
 
 
 def test_with_the_keyboard_alone_some_are_selected_kept_and_deleted(visit, fresh):
-    page = visit(username=fresh[0])
-    page.goto("/commands/")
+    page = visit(username=fresh[0], at="/commands/")
     button = page.get_by_role("button", name="Delete selected")
     button.press("Enter")
     expect(page.locator("#say")).to_have_text("Select at least one command first.")
@@ -202,8 +187,7 @@ def test_with_the_keyboard_alone_some_are_selected_kept_and_deleted(visit, fresh
 
 
 def test_select_all_follows_the_rows(visit, shelf):
-    page = visit(username=shelf[0])
-    page.goto("/commands/")
+    page = visit(username=shelf[0], at="/commands/")
     everything = page.get_by_role("checkbox", name="Select all on this page")
     everything.check()
     expect(page.locator("[name=uid]:checked")).to_have_count(3)
@@ -212,9 +196,19 @@ def test_select_all_follows_the_rows(visit, shelf):
     assert everything.evaluate("box => box.indeterminate")
 
 
+def test_select_all_counts_before_its_script_has_come(visit, shelf):
+    page = visit(username=shelf[0], at=None)
+    held = Held(page, re.compile(r"/static/js/commands\b"))
+    page.goto("/commands/", wait_until="commit")
+    page.get_by_role("checkbox", name="Select all on this page").check()
+    expect(page.locator("[name=uid]:checked")).to_have_count(0)
+    held.let_go()
+    expect(page.locator("[name=uid]:checked")).to_have_count(3)
+
+
 def test_the_command_is_copied_as_it_is(visit, shelf):
-    page = visit(username=shelf[0], permissions=["clipboard-read", "clipboard-write"])
-    page.goto(f"/commands/{shelf[1]}/")
+    allowed = ["clipboard-read", "clipboard-write"]
+    page = visit(username=shelf[0], permissions=allowed, at=f"/commands/{shelf[1]}/")
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.locator("#say")).to_have_text("Copied")
     text = page.evaluate("navigator.clipboard.readText()")
@@ -251,9 +245,8 @@ def test_of_two_who_edit_the_second_decides_and_loses_nothing(visit, fresh, scri
 
 def test_without_scripts_everything_is_there(visit, fresh):
     user, uid = fresh
-    page = visit(username=user, java_script_enabled=False)
-    page.goto("/commands/")
-    page.get_by_role("searchbox").fill("disk")
+    page = visit(username=user, java_script_enabled=False, at="/commands/")
+    page.get_by_role("searchbox", name="Search saved commands").fill("disk")
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("tbody .nm")).to_have_text("Check disk space")
     page.get_by_role("button", name="Pin Check disk space").click()
@@ -269,8 +262,7 @@ def test_without_scripts_everything_is_there(visit, fresh):
 
 
 def test_a_copy_keeps_what_is_said_of_parameters(visit, fresh):
-    page = visit(username=fresh[0])
-    page.goto("/commands/")
+    page = visit(username=fresh[0], at="/commands/")
     page.get_by_role("link", name="Clone Archive logs").click()
     expect(page.locator("[name=name]")).to_have_value("Archive logs (copy)")
     page.get_by_role("button", name="Save command", exact=True).click()
@@ -321,8 +313,7 @@ def test_a_draft_of_an_older_version_overwrites_no_newer_one(visit, fresh):
     page.goto(f"/commands/{uid}/edit/")
     page.fill("[name=description]", "mine")
     kept(page)
-    other = visit(username=user)
-    other.goto(f"/commands/{uid}/edit/")
+    other = visit(username=user, at=f"/commands/{uid}/edit/")
     edit(other, uid, "theirs")
     expect(other.get_by_text("Saved v3.")).to_be_visible()
     page.goto(f"/commands/{uid}/edit/")

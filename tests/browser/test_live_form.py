@@ -9,16 +9,26 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.test_look import RULES
+from tests.browser.held import Held
+from tests.browser.looks import RULES, assert_looks_good
 
 NOTE = "Use parameters was turned on, because the command has a parameter."
 
 
+# Notes that the rows of parameters have followed what was typed since.
+FOLLOW = """() => {
+  window.followed = false;
+  const form = document.getElementById("run-form");
+  form.addEventListener("edited", () => { window.followed = true; }, { once: true });
+}"""
+
+
 def write(page: Page, text: str) -> None:
     """Type ``text`` over the command, as a person would, and wait until rows have followed."""
+    page.evaluate(FOLLOW)
     page.locator("#id_content").select_text()
     page.keyboard.insert_text(text)
-    page.wait_for_timeout(300)
+    page.wait_for_function("() => window.followed")
 
 
 def rows(page: Page) -> list[str]:
@@ -46,8 +56,7 @@ def save(page: Page, text: str, **fields: str) -> str:
     name = f"Saved {secrets.token_hex(4)}"
     page.goto("/run/")
     page.fill("[name=name]", name)
-    page.fill("[name=content]", text)
-    page.wait_for_timeout(300)
+    write(page, text)
     for field, value in fields.items():
         page.fill(f"[name={field}]", value)
     page.get_by_role("button", name="Save without running").click()
@@ -365,6 +374,14 @@ def test_only_a_changed_command_holds_up_who_leaves(visit):
 # ---------- the draft ----------
 
 
+def wait_until_kept(page: Page, what: str) -> None:
+    """Wait until ``what`` is so of the draft that this tab keeps."""
+    page.wait_for_function(
+        "() => Object.entries(sessionStorage).filter(([key]) => key.startsWith('draft '))"
+        f".map(([, text]) => JSON.parse(text)).some((draft) => {what})"
+    )
+
+
 def wait_for_draft(page: Page) -> None:
     expect(page.locator("#draft")).to_have_text(re.compile(r"^Draft kept \d\d:\d\d:\d\d$"))
 
@@ -412,7 +429,8 @@ def test_a_draft_is_somebodys_own(visit, member):
     page.fill("[name=username]", member("operator"))
     page.fill("[name=password]", "correct horse battery")
     page.click("button[type=submit]")
-    page.wait_for_url("**/run/")
+    page.wait_for_url(re.compile("//[^/]+/$"))
+    page.goto("/run/")
     expect(page.get_by_label("Command name")).to_have_value("")
 
 
@@ -466,7 +484,6 @@ def test_back_finds_the_values_of_parameters(visit):
 @pytest.mark.parametrize("width", [1440, 1280, 800, 390, 320])
 def test_a_type_tells_its_system_where_there_is_no_room_to_show_it(visit, width):
     page = visit(viewport={"width": width, "height": 844})
-    page.goto("/run/")
     for name in ("Shell Linux", "Bat Windows", "PowerShell Windows"):
         expect(page.get_by_role("radio", name=name, exact=True)).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -474,8 +491,7 @@ def test_a_type_tells_its_system_where_there_is_no_room_to_show_it(visit, width)
 
 @pytest.mark.parametrize("address", ["/run/", "/commands/new/"])
 def test_an_untouched_beginning_follows_the_type(visit, member, address):
-    page = visit(username=member("operator", team=f"Types {secrets.token_hex(3)}"))
-    page.goto(address)
+    page = visit(username=member("operator", team=f"Types {secrets.token_hex(3)}"), at=address)
     content = page.locator("#id_content")
     expect(content).to_have_value("#!/bin/bash\n")
     page.get_by_role("radio", name="Bat").check(force=True)
@@ -499,7 +515,7 @@ def test_an_untouched_beginning_follows_the_type(visit, member, address):
 
 
 def test_a_saved_command_is_found_by_typing_and_loaded(visit):
-    page = visit()
+    page = visit(at=None)
     name = save(page, "echo {{word}}", description="finds the zebra")
     other = save(page, "echo other")
     page.goto("/run/")
@@ -526,7 +542,10 @@ def test_a_saved_command_is_found_by_typing_and_loaded(visit):
     expect(page.get_by_role("checkbox", name="demo-2", exact=True)).to_be_checked()
     page.get_by_label("{{word}}").fill("typed")
     expect(page.locator("#r-params")).to_contain_text("1 filled")
-    page.wait_for_timeout(2500)
+    page.wait_for_function(
+        "() => history.state?.typed?.fields.some(([name, value]) =>"
+        " name === 'param-word' && value === 'typed')"
+    )
     page.reload()
     expect(page.locator("#saved-name")).to_have_text(name)
     expect(page.get_by_label("{{word}}")).to_have_value("typed")
@@ -571,7 +590,6 @@ def expect_pace(page: Page) -> None:
 
 def test_the_review_tells_the_pace_as_the_task_will(visit):
     page = visit()
-    page.goto("/run/")
     expect(page.locator("#r-pace")).not_to_be_visible()
     set_pace(page)
     expect_pace(page)
@@ -584,7 +602,7 @@ def test_the_review_tells_the_pace_as_the_task_will(visit):
 
 
 def test_the_pace_is_kept_whatever_happens(visit):
-    page = visit()
+    page = visit(at=None)
     name = save(page, "echo other")
     page.goto("/run/")
     page.fill("[name=name]", "Careful")
@@ -617,13 +635,13 @@ def test_the_pace_is_kept_whatever_happens(visit):
 
 def test_a_draft_shows_the_pace_and_all_else_that_is_folded_away(visit):
     page = visit()
-    page.goto("/run/")
     page.fill("[name=name]", "Careful")
     set_pace(page)
     page.get_by_text("More: user, launcher, tags, termination").click()
     page.get_by_role("radio", name="Only the script itself").check()
     expect(page.locator("#draft")).to_contain_text("Draft kept")
-    page.wait_for_timeout(2500)  # the last of it came after the first keeping
+    last = page.get_by_role("radio", name="Only the script itself").get_attribute("value")
+    wait_until_kept(page, f"draft.fields.some(([, value]) => value === '{last}')")
     page.goto("/tasks/")
     page.goto("/run/")
     expect(page.locator("#draft")).to_contain_text("restored")
@@ -633,7 +651,7 @@ def test_a_draft_shows_the_pace_and_all_else_that_is_folded_away(visit):
 
 
 def test_enter_takes_the_command_whose_name_was_typed_though_others_match_too(visit):
-    page = visit()
+    page = visit(at=None)
     name = save(page, "echo one")
     save(page, "echo two", description=f"as {name}, but two")
     page.goto("/run/")
@@ -655,7 +673,7 @@ addEventListener("DOMContentLoaded", () => {
 
 
 def test_back_finds_a_saved_command_that_was_left_before_its_page_had_loaded(visit):
-    page = visit()
+    page = visit(at=None)
     name = save(page, "echo {{word}}")
     page.route("**/static/awaited", lambda route: None)
     page.add_init_script(NEVER_LOADED)
@@ -671,6 +689,50 @@ def test_back_finds_a_saved_command_that_was_left_before_its_page_had_loaded(vis
     page.go_back(wait_until="commit")
     expect(page.locator("#saved-name")).to_have_text(name)
     expect(page.locator("[name=source]:checked")).to_have_value("existing")
+
+
+def test_a_source_chosen_before_the_page_is_ready_is_shown_once_it_is(visit):
+    page = visit()
+    held = Held(page, re.compile(r"/static/js/run\b"))
+    page.goto("/run/", wait_until="commit")
+    page.locator("[name=source][value=existing]").check()
+    expect(page.locator("#id_command")).to_have_count(0)
+    page.fill("[name=workdir]", "/srv")
+    held.let_go()
+    page.locator("#id_command").wait_for(state="attached")
+    expect(page.locator("[name=source]:checked")).to_have_value("existing")
+    page.locator("[name=source][value=new]").check()
+    expect(page.get_by_label("Execution path")).to_have_value("/srv")
+
+
+def test_what_is_written_before_the_scripts_have_come_is_acted_on(visit):
+    page = visit(at=None)
+    held = Held(page, re.compile(r"/static/js/editor\b"))
+    page.goto("/run/", wait_until="commit")
+    page.get_by_role("radio", name="PowerShell").check(force=True)
+    page.locator("#id_content").fill("echo {{word}}")
+    expect(page.locator("#parameter-rows .k")).to_have_count(0)
+    held.let_go()
+    expect(page.get_by_role("switch", name="Use parameters")).to_be_checked()
+    expect(page.locator("#params-note")).to_contain_text(NOTE)
+    expect(page.get_by_label("{{word}}")).to_be_visible()
+    expect(page.get_by_role("checkbox", name="demo-1", exact=True)).to_be_disabled()
+    expect(page.get_by_role("radio", name="PowerShell")).to_be_checked()
+
+
+def test_what_is_typed_before_the_draft_has_come_stays(visit):
+    page = visit()
+    write_draft(page)
+    page.goto("/tasks/")
+    held = Held(page, re.compile(r"/static/js/draft\b"))
+    page.goto("/run/")
+    page.fill("[name=name]", "Newer")
+    held.let_go()
+    expect(page.locator("#draft")).to_contain_text("restored")
+    expect(page.locator("#id_content")).to_have_value("echo {{word}} {{password}}")
+    expect(page.get_by_label("{{word}}")).to_have_value("shown")
+    expect(page.get_by_label("Command name")).to_have_value("Newer")
+    wait_until_kept(page, "draft.fields.some(([, value]) => value === 'Newer')")
 
 
 # ---------- looks ----------
@@ -712,21 +774,11 @@ def open_state(page: Page, state: str) -> None:
 STATES = ["blank", "parameters", "errors", "existing", "list of commands", "preview"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_no_accessibility_violation(visit, state, scheme):
-    page = visit(color_scheme=scheme)
+def test_it_is_accessible_and_fits_a_phone(visit, state):
+    page = visit()
     open_state(page, state)
-    results = Axe().run(page, options=RULES)
-    assert results.violations_count == 0, results.generate_report()
-
-
-@pytest.mark.parametrize("width", [390, 320])
-@pytest.mark.parametrize("state", STATES)
-def test_no_sideways_scroll_on_a_phone(visit, state, width):
-    page = visit(viewport={"width": width, "height": 844})
-    open_state(page, state)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_looks_good(page)
 
 
 FULL = """
@@ -739,31 +791,33 @@ where = {{"team": Team.objects.get(name={team!r}), "region": teams.default_regio
 for key in (Quota.SAVED_COMMANDS, Quota.TASKS_PER_DAY):
     QuotaOverride.objects.create(**where, key=key, limit=1)
 with transaction.atomic():
-    quotas.take_task(**where, now=timezone.now())
+    quotas.take_task(**where, runs=1, now=timezone.now())
 """
 
 
-@pytest.mark.parametrize("width", [1280, 1100, 800, 390])
-def test_quotas_and_the_review_are_there_at_every_width(visit, width):
-    page = visit(viewport={"width": width, "height": 844})
-    page.goto("/run/")
+def test_quotas_and_the_review_are_there_at_every_width(visit):
+    page = visit()
     create = page.get_by_role("button", name="Create task")
-    expect(create).to_be_in_viewport()
-    for part in ("#q-saved b", "#q-tasks b", "#r-name", "#r-instances"):
-        page.locator(part).scroll_into_view_if_needed()
-        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+    for width in (1280, 1100, 800, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.evaluate("scrollTo(0, 0)")
         expect(create).to_be_in_viewport()
-    last, bar = page.locator("#q-tasks").bounding_box(), create.bounding_box()
-    assert last
-    assert bar
-    assert last["y"] + last["height"] <= bar["y"]
+        for part in ("#q-saved b", "#q-tasks b", "#r-name", "#r-instances"):
+            page.locator(part).scroll_into_view_if_needed()
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+            expect(create).to_be_in_viewport()
+        last, bar = page.locator("#q-tasks").bounding_box(), create.bounding_box()
+        assert last
+        assert bar
+        assert last["y"] + last["height"] <= bar["y"], width
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])
 def test_full_quotas_are_told_in_words(console, visit, member, scheme, width):
     team = f"Full {scheme}"
     who = member("operator", team=team)
-    page = visit(username=who, color_scheme=scheme, viewport={"width": width, "height": 844})
+    screen = {"width": width, "height": 844}
+    page = visit(username=who, color_scheme=scheme, viewport=screen, at=None)
     save(page, "echo only one")
     console.manage("shell", "-c", FULL.format(team=team))
     page.goto("/run/")
@@ -783,13 +837,11 @@ def test_full_quotas_are_told_in_words(console, visit, member, scheme, width):
 
 def test_a_draft_brings_back_what_was_selected(visit):
     page = visit()
-    page.goto("/run/")
     page.fill("[name=name]", "Half done")
     tick(page, "demo-1")
     tick(page, "demo-3")
     expect(page.locator("#draft")).to_contain_text("Draft kept")
-    page.wait_for_timeout(2500)  # the selection came after the first keeping
-    page.evaluate("window.onbeforeunload = null")
+    wait_until_kept(page, "draft.picked?.length === 2")
     page.goto("/tasks/")
     page.goto("/run/")
     expect(page.locator("#draft")).to_contain_text("restored")
@@ -800,7 +852,6 @@ def test_a_draft_brings_back_what_was_selected(visit):
 
 def test_a_draft_of_another_type_brings_the_rows_that_fit_it(visit):
     page = visit()
-    page.goto("/run/")
     page.get_by_role("radio", name="PowerShell").check(force=True)
     page.fill("[name=name]", "For Windows")
     expect(page.locator("#draft")).to_contain_text("Draft kept")

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Console
-from tests.browser.test_control import STOP_ALL, create_paused
+from tests.browser.looks import assert_looks_good
+from tests.browser.test_control import create_paused
 from tests.browser.test_journey import create
 
 FIRST_LOAD_BYTES = 45 * 1024
 """What the design allows, as it travels: compressed, with the heads of the answers."""
-RULES = {
-    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    "resultTypes": ["violations"],  # what is fine is looked at, but not described
-}
 
 
 @pytest.fixture(scope="module")
-def tasks(console: Console) -> Iterator[dict[str, str]]:
-    """Addresses of tasks that tests of this module share: made once, ended at last."""
-    yield {}
-    console.manage("shell", "-c", STOP_ALL)
+def tasks() -> dict[str, str]:
+    """Addresses of tasks that tests of this module share, made once."""
+    return {}
 
 
 def open_state(page: Page, state: str, tasks: dict[str, str]) -> None:
@@ -85,7 +78,10 @@ ADDRESSES = {
     "form with errors": "/run/",
     "too old": "/run/",
     "onlooker": "/run/",
-    "list": "/tasks/",
+    "overview": "/",
+    "list": "/tasks/?status=failures",
+    "find": "/find/?q=demo",
+    "account": "/account/",
     "missing": "/tasks/t-nowhere/",
 }
 TASK_STATES = ["running", "signed out", "failed", "paused", "asked before stopping"]
@@ -100,21 +96,11 @@ def who(state, member) -> dict[str, object]:
     return {"signed_in": not state.startswith("sign-in")}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_no_accessibility_violation(visit, tasks, who, state, scheme):
-    page = visit(**who, color_scheme=scheme)
+def test_it_is_accessible_and_fits_a_phone(visit, tasks, who, state):
+    page = visit(**who, at=None)
     open_state(page, state, tasks)
-    results = Axe().run(page, options=RULES)
-    assert results.violations_count == 0, results.generate_report()
-
-
-@pytest.mark.parametrize("width", [390, 320])
-@pytest.mark.parametrize("state", STATES)
-def test_no_sideways_scroll_on_a_phone(visit, tasks, who, state, width):
-    page = visit(**who, viewport={"width": width, "height": 844})
-    open_state(page, state, tasks)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_looks_good(page)
 
 
 def test_what_is_said_of_a_run_stands_on_one_line(visit, tasks):

@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.browser.looks import RULES
 from tests.browser.test_journey import lines
-from tests.browser.test_look import RULES
 
 CONTENT = "echo {{greeting}} {{ Greeting }} from {{ACS::InstanceName}}\necho {{api_token}} | wc -c"
 
@@ -17,7 +17,6 @@ CONTENT = "echo {{greeting}} {{ Greeting }} from {{ACS::InstanceName}}\necho {{a
 @pytest.mark.parametrize("javascript", [True, False])
 def test_values_are_filled_on_each_instance(visit, javascript):
     page = visit(java_script_enabled=javascript)
-    page.goto("/run/")
     page.fill("[name=name]", "Greets")
     page.fill("[name=content]", CONTENT)
     if javascript:  # it turns itself on
@@ -45,7 +44,6 @@ def test_values_are_filled_on_each_instance(visit, javascript):
 
 def test_a_bad_name_is_told_with_its_line_and_nothing_is_lost(visit):
     page = visit()
-    page.goto("/run/")
     page.fill("[name=name]", "Bad")
     page.fill("[name=content]", "true\ndocker ps --format '{{.Names}}'")
     page.get_by_role("switch", name="Use parameters").check()

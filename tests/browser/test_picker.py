@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import PASSWORD, Console
-from tests.browser.test_look import RULES
+from tests.browser.held import Held
+from tests.browser.looks import assert_accessible, on_phones
+from tests.browser.test_live_form import NEVER_LOADED
 from tests.conftest import HOST_KEY
 
 # Checked tomorrow: no check of the running console changes what these tests look at.
@@ -55,9 +56,7 @@ def rack(console: Console) -> str:
 @pytest.fixture
 def opened(visit, rack) -> Callable[..., Page]:
     def open_picker(**options: object) -> Page:
-        page = visit(username=rack, **options)
-        page.goto("/run/")
-        return page
+        return visit(username=rack, **options)
 
     return open_picker
 
@@ -331,6 +330,20 @@ def test_when_htmx_does_not_come_it_is_said_and_tried_again(opened):
     expect(page.locator("#pick-range")).to_contain_text("26–50 of 98 matches")
 
 
+def test_what_is_ticked_while_the_page_is_coming_is_selected(opened):
+    page = opened(at=None)
+    page.route("**/static/awaited", lambda route: None)
+    page.add_init_script(NEVER_LOADED)
+    held = Held(page, re.compile(r"/static/js/picker\b"))
+    page.goto("/run/", wait_until="commit")
+    box(page, "api-00").check()
+    held.let_go()
+    expect(page.locator("#picked [data-picked]")).to_have_text("1")
+    box(page, "api-01").check()
+    assert_selected(page, 2)
+    expect(box(page, "api-00")).to_be_checked()
+
+
 def test_back_and_reload_bring_the_selection_of_all_pages_again(opened):
     page = opened()
     box(page, "api-00").check()
@@ -459,27 +472,19 @@ def open_state(page: Page, state: str) -> None:
         search(page, "zoo")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", STATES)
-def test_no_accessibility_violation(opened, state, scheme):
-    page = opened(color_scheme=scheme)
+def test_it_is_accessible_and_fits_a_phone(opened, state):
+    page = opened()
     open_state(page, state)
-    results = Axe().run(page, options=RULES)
-    assert results.violations_count == 0, results.generate_report()
-
-
-@pytest.mark.parametrize("width", [390, 320])
-@pytest.mark.parametrize("state", STATES)
-def test_no_sideways_scroll_on_a_phone(opened, state, width):
-    page = opened(viewport={"width": width, "height": 844})
-    open_state(page, state)
-    too_wide = page.locator("#id_instances, #id_instances *").evaluate_all(
-        "(all, width) => all.filter((one) => one.checkVisibility()"
-        " && one.getBoundingClientRect().right > width)"
-        ".map((one) => one.outerHTML)",
-        width,
-    )
-    assert too_wide == []
+    assert_accessible(page)
+    for width in on_phones(page):
+        too_wide = page.locator("#id_instances, #id_instances *").evaluate_all(
+            "(all, width) => all.filter((one) => one.checkVisibility()"
+            " && one.getBoundingClientRect().right > width)"
+            ".map((one) => one.outerHTML)",
+            width,
+        )
+        assert too_wide == []
 
 
 def test_create_says_that_a_pasted_list_was_not_added(opened):
@@ -503,12 +508,13 @@ def test_create_says_that_a_pasted_list_was_not_added(opened):
     page.wait_for_url("**/tasks/t-*/")
 
 
-@pytest.mark.parametrize("width", [1440, 1280, 1200, 1100, 800, 390, 320])
-def test_nothing_runs_out_of_its_place_at_any_width(opened, width):
-    page = opened(viewport={"width": width, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for places in ("#rows", "#id_type", ".selbar", ".tools", ".quotas", ".go"):
-        over = page.locator(places).evaluate_all(
-            "all => all.map(one => one.scrollWidth - one.clientWidth)"
-        )
-        assert max(over) <= 0, places
+def test_nothing_runs_out_of_its_place_at_any_width(opened):
+    page = opened()
+    for width in (1440, 1280, 1200, 1100, 800, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for places in ("#rows", "#id_type", ".selbar", ".tools", ".quotas", ".go"):
+            over = page.locator(places).evaluate_all(
+                "all => all.map(one => one.scrollWidth - one.clientWidth)"
+            )
+            assert max(over) <= 0, (width, places)

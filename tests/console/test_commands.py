@@ -25,7 +25,7 @@ from commands.rules.quoting import Insertion
 from commands.rules.schema import ParameterSchema
 from commands.services import invocations, library, teams
 from commands.services.definitions import CommandInput
-from commands.services.invocations import SavedInput
+from commands.services.plans import SavedInput
 from tests.filled import shown_fields
 
 pytestmark = [pytest.mark.django_db, pytest.mark.data_layer]
@@ -197,7 +197,7 @@ class TestList:
         run(keep("First", parameters={"greeting": ParameterSchema(default="x")}))
         client = sign_in(cast.bob)
         client.get("/commands/")
-        with django_assert_max_num_queries(30) as first:
+        with django_assert_max_num_queries(32) as first:
             client.get("/commands/")
         for number in range(6):
             run(keep(f"More {number}", parameters={"greeting": ParameterSchema(default="x")}))

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from commands.models import OutputChunk, Run
 from commands.services import invocations
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from commands.outputs import store
 from commands.services import keeping, pages
 from commands.services.events import Dropped
-from console import hub
+from console import reading
 from tests.console.test_streams import (
     numbers,
     open_stream,
@@ -190,12 +190,12 @@ def test_who_comes_back_late_is_told_and_goes_on(server, task, cast, script, wat
 def test_shared_reading_that_falls_behind_passes_over(
     server, task, cast, script, watch, monkeypatch
 ):
-    read, away = store.read, []
+    read, away = reading.Reader.output, []
 
-    def held(*args, **options):
-        return [] if away else read(*args, **options)
+    def held(reader, viewers):
+        return {} if away else read(reader, viewers)
 
-    monkeypatch.setattr(store, "read", held)
+    monkeypatch.setattr(reading.Reader, "output", held)
     with open_stream(server, task, cast.vera, watch=watch) as stream:
         seen = stream.until("state")
         say(script, 1, 20)
@@ -217,7 +217,7 @@ def test_shared_reading_that_falls_behind_passes_over(
 def test_reconnects_while_output_is_dropped_double_nothing(
     server, task, cast, script, watch, joins, monkeypatch
 ):
-    monkeypatch.setattr(hub, "CATCH_UP_CHUNKS", 3)
+    monkeypatch.setattr(reading, "CATCH_UP_CHUNKS", 3)
     say(script, 1, joins)
     seen, position, at = [], "", joins
     while at < LINES:
@@ -245,7 +245,7 @@ def test_a_chunk_of_more_lines_than_anybody_reads_shows_its_end(
 ):
     settings.CONSOLE_OUTPUT_KEPT = 200_000
     monkeypatch.setattr(pages, "CHUNK_BYTES", 65_536)
-    monkeypatch.setattr(hub, "BURST", 50)
+    monkeypatch.setattr(reading, "BURST", 50)
     script.say(b"\n" * 60_000)
     script.change(script.run, hostname="h")
     with open_stream(server, task, cast.vera, watch=watch) as stream:

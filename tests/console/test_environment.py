@@ -44,6 +44,38 @@ def test_numbers_names_paths_and_zones(given, tmp_path):
     assert environment.time_zone("VALUE", "UTC") == "Asia/Shanghai"
 
 
+def test_networks(given):
+    assert environment.networks("VALUE") == []
+    given("169.254.10.0/24, fe80::7")
+    assert environment.networks("VALUE") == ["169.254.10.0/24", "fe80::7"]
+    given("169.254.10.7/24")
+    with pytest.raises(ImproperlyConfigured, match="VALUE must be networks"):
+        environment.networks("VALUE")
+
+
+def test_mail(given):
+    def read() -> dict[str, object]:
+        return environment.mail("VALUE", Path("/data/mail"))
+
+    assert read()["EMAIL_FILE_PATH"] == "/data/mail"
+    given("file:///var/mail%20box")
+    assert read()["EMAIL_FILE_PATH"] == "/var/mail box"
+    given("console:")
+    assert str(read()["EMAIL_BACKEND"]).endswith("console.EmailBackend")
+    given("smtp+tls://me%40example.com:p%2Fw@mail.example")
+    assert read() == {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": "mail.example",
+        "EMAIL_PORT": 587,
+        "EMAIL_HOST_USER": "me@example.com",
+        "EMAIL_HOST_PASSWORD": "p/w",
+        "EMAIL_USE_TLS": True,
+        "EMAIL_USE_SSL": False,
+    }
+    given("smtp+ssl://mail.example:4650")
+    assert (read()["EMAIL_PORT"], read()["EMAIL_USE_SSL"]) == (4650, True)
+
+
 def test_databases_and_brokers(given):
     given("postgres://me:secret@db.example:5433/console")
     assert environment.database("VALUE", Path("/x"))["HOST"] == "db.example"
@@ -86,6 +118,10 @@ def test_databases_and_brokers(given):
         (lambda: environment.broker("VALUE", ""), "memory://", "Redis, Valkey or RabbitMQ"),
         (lambda: environment.broker("VALUE", ""), "redis://h/queue", "Redis, Valkey"),
         (lambda: environment.broker("VALUE", ""), "redis+socket://", "Redis, Valkey"),
+        (lambda: environment.mail("VALUE", Path("/m")), "mail.example", "must be smtp"),
+        (lambda: environment.mail("VALUE", Path("/m")), "smtp://", "must be smtp"),
+        (lambda: environment.mail("VALUE", Path("/m")), "smtp://h:port", "must be smtp"),
+        (lambda: environment.mail("VALUE", Path("/m")), "file://here", "must be smtp"),
         (lambda: environment.broker("VALUE", ""), "amqp://h:port//", "Redis, Valkey"),
         (lambda: environment.secret_key("VALUE", None), "short", "at least 32"),
         (lambda: environment.encryption_keys("VALUE", None), "nonsense", "newest first"),
@@ -174,11 +210,11 @@ class TestChecks:
         assert checks.private_data_directory() == []
 
     def test_production_wants_its_own_keys_and_database(self, settings, monkeypatch):
-        for name in ("SECRET_KEY", "CONSOLE_ENCRYPTION_KEYS"):
+        for name in ("SECRET_KEY", "CONSOLE_ENCRYPTION_KEYS", "CONSOLE_AUDIT_KEY"):
             monkeypatch.delenv(name, raising=False)
-        assert [found.id for found in checks.production_keys()] == ["commands.W002"] * 2
+        assert [found.id for found in checks.production_keys()] == ["commands.W002"] * 3
         monkeypatch.setenv("SECRET_KEY", "x")
-        assert len(checks.production_keys()) == 1
+        assert len(checks.production_keys()) == 2
         database = settings.DATABASES["default"]
         monkeypatch.setitem(database, "ENGINE", "django.db.backends.sqlite3")
         assert [found.id for found in checks.production_database()] == ["commands.W003"]

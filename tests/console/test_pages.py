@@ -17,7 +17,7 @@ from django.utils import timezone
 from commands.errors import Conflict, Denied, ExecutionError, Invalid
 from commands.models import Invocation, OutputChunk, Region, Run
 from commands.services import invocations, library, runs, teams
-from commands.services.invocations import CommandInput
+from commands.services.definitions import CommandInput
 from console import resolve
 from console.errors import DomainErrorMiddleware
 
@@ -433,6 +433,9 @@ class TestTask:
         assert "Partly failed" in page
 
     def test_states_as_json(self, sign_in, cast, task, fleet):
+        task.runs.filter(instance_uid=fleet[0].uid).update(
+            hostname="web-01.example", host_key_fingerprint="SHA256:abc", machine_id="m1"
+        )
         answer = sign_in(cast.vera).get(f"/tasks/{task.uid}/status.json").json()
         assert answer["id"] == task.uid
         assert answer["status"] == "Running"
@@ -445,7 +448,13 @@ class TestTask:
             "processes_left": None,
             "dropped_bytes": 0,
             "lost_bytes": 0,
+            "hostname": "web-01.example",
+            "host_key_fingerprint": "SHA256:abc",
+            "machine_id": "m1",
+            "digest": task.runs.get(instance_uid=fleet[0].uid).digest,
+            "waits_for_input": "",
         }
+        assert (answer["again_of"], answer["again_kind"]) == ("", "")
 
     def test_the_log_is_the_exact_bytes(self, sign_in, cast, task, fleet):
         answer = sign_in(cast.vera).get(f"/tasks/{task.uid}/i/{fleet[0].uid}/log.txt")
@@ -496,7 +505,7 @@ def test_every_address_of_a_task_is_404_for_outsiders_and_asks_strangers_to_sign
     sign_in, client, cast, task, fleet
 ):
     below = [p for p in get_resolver().url_patterns if str(p.pattern).startswith("tasks/<")]
-    assert len(below) == 6
+    assert len(below) == 13
     for pattern in below:
         arguments = [task.uid, fleet[0].uid][: len(pattern.pattern.converters)]
         path = reverse(pattern.name, args=arguments)
@@ -508,10 +517,6 @@ def test_every_address_of_a_task_is_404_for_outsiders_and_asks_strangers_to_sign
 def test_healthz_needs_nobody(client):
     answer = client.get("/healthz")
     assert (answer.status_code, answer.content) == (200, b"ok\n")
-
-
-def test_home_leads_to_the_form(sign_in, cast):
-    assert sign_in(cast.bob).get("/")["Location"] == "/run/"
 
 
 def test_pages_are_strict_about_what_they_load(sign_in, cast):

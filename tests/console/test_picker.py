@@ -177,10 +177,13 @@ class TestScope:
         assert "0 found, 3 not found (secret-01, " in show(scope, after).told
 
     def test_what_is_lent_is_there_once(self, cast, foreign):
-        Grant.objects.create(instance=foreign, team=cast.team)
+        Grant.objects.create(instance=foreign, team=cast.team, accepted_at=timezone.now())
         assert names(show(Scope(cast.team, cast.region), query(q="secret"))) == ["secret-01"]
         own = Scope(cast.other_team, cast.region)
-        Grant.objects.create(instance=foreign, team=cast.other_team)
+        loan = Grant.objects.create(instance=foreign, team=cast.other_team)
+        assert names(show(own)) == ["secret-01"]  # its own
+        loan.accepted_at = timezone.now()
+        loan.save()
         assert names(show(own)) == ["secret-01"]
         assert press(own, "select-matching").getlist("instances") == [foreign.uid]
 

@@ -814,3 +814,26 @@ def test_a_draft_may_fill_a_form_that_nobody_has_written(cast, sign_in, form, gr
         assert fresh(client.post("/run/", {**back, **typed})) == ""
     assert fresh(client.post("/run/", {**form, "action": "parameters"})) == ""
     assert fresh(client.post("/run/", {**form, "name": ""})) == ""
+
+
+class TestContentSize:
+    """The team's own limit of a command's size."""
+
+    def test_the_form_counts_against_it_and_loses_nothing(self, cast, sign_in, form):
+        cast.alice.is_staff = True
+        place = {"team": cast.team, "region": cast.region}
+        quotas.set_limit(actor=cast.alice, **place, key=Quota.CONTENT_SIZE, limit=2_000)
+        client = sign_in(cast.bob)
+        assert 'data-limit="2000"' in client.get("/run/").text
+        assert 'data-limit="2000"' in client.get("/commands/new/").text
+        sent = {**form, "content": "x" * 1_503, "description": "Kept"}
+        said = "Command has 2,004 bytes after Base64; the limit is 2,000."
+        for url, form_id in (("/run/", "run-form"), ("/commands/new/", "command-form")):
+            fields = {**shown_fields(client.get(url).text, form_id), **sent}
+            refused = client.post(url, fields)
+            assert refused.status_code == 422
+            assert said in refused.text
+            again = shown_fields(refused.text, form_id)
+            assert again["content"] == [sent["content"]]
+            assert again["description"] == ["Kept"]
+            assert again["name"] == ["Hello"]

@@ -37,20 +37,29 @@ class Console:
         )
     )
 
-    def sign_in(self, password: str) -> None:
-        self._post("/sign-in/", {"username": "admin", "password": password})
+    def sign_in(self, password: str, username: str = "admin") -> None:
+        self._post("/sign-in/", {"username": username, "password": password})
+
+    def manage(self, *arguments: str) -> None:
+        """Run a command of ``manage.py`` on this console's data."""
+        subprocess.run(
+            [sys.executable, str(MANAGE), *arguments],
+            env=environment(CONSOLE_DATA_DIR=str(self.up.data)),
+            check=True,
+            capture_output=True,
+        )
+
+    def approve(self, task: str) -> None:
+        """Say yes to a task that waits, as it is."""
+        digest = self.status(task)["approval"]["digest"]
+        self._post(f"/tasks/{task}/approve/", {"digest": digest})
 
     def add_instance(self, name: str, *, port: int = 0) -> None:
         end = self.server.endpoint
         arguments = [name, end.host, "--port", str(port or end.port), "--user", end.user]
         arguments += ["--key", str(self.server.directory / "client_key")]
         arguments += ["--fingerprint", fingerprint(end.host_key)]
-        subprocess.run(
-            [sys.executable, str(MANAGE), "add_instance", *arguments],
-            env=environment(CONSOLE_DATA_DIR=str(self.up.data)),
-            check=True,
-            capture_output=True,
-        )
+        self.manage("add_instance", *arguments)
 
     def create(self, script: str, *names: str, timeout: int = 60) -> str:
         """Run ``script`` on instances; the task's id."""

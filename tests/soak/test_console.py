@@ -19,7 +19,7 @@ from celery import Celery
 
 from console import broker
 from tests.console.test_up import started, until
-from tests.execution.conftest import assert_clean
+from tests.execution.conftest import assert_clean, noted
 from tests.soak.console import Console, child, console
 from tests.sshd import Sshd
 
@@ -82,6 +82,46 @@ def test_the_worker_is_killed_at_a_random_moment(
     time.sleep(random.Random(number).uniform(0, 7))
     kill(watched, "worker")
     assert_run(watched, task, count)
+
+
+RULE = """
+from commands.models import Team, User
+from commands.services import approval_rules, teams
+from django.utils import timezone
+admin, team = User.objects.get(username="admin"), Team.objects.get()
+if not User.objects.filter(username="other").exists():
+    other = User.objects.create_user("other", password="soak soak soak")
+    teams.add_member(team=team, user=other, role="team_admin", actor=admin)
+approval_rules.set_rule(actor=admin, team=team, more_than={most!r}, hours="24", now=timezone.now())
+"""
+
+
+@pytest.fixture
+def other(watched: Console) -> Iterator[Console]:
+    """Somebody else, whose word every task needs."""
+    watched.manage("shell", "-c", RULE.format(most="0"))
+    found = Console(watched.up, watched.server)
+    found.sign_in("soak soak soak", "other")
+    yield found
+    watched.manage("shell", "-c", RULE.format(most=""))
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_worker_is_killed_between_approval_and_dispatch(
+    watched: Console, other: Console, tmp_path: Path, number: int
+) -> None:
+    count = tmp_path / "count"
+    task = watched.create(script(count, lines=50))
+    worker = child(watched.up, "worker")
+    if held := number % 2 == 0:  # it takes nothing, and dies with what it was handed
+        os.kill(worker, signal.SIGSTOP)
+    other.approve(task)
+    time.sleep(random.Random(number).uniform(0, 1))
+    if held:
+        assert not count.exists()
+    kill(watched, "worker")
+    assert_run(watched, task, count, lines=50)
+    assert watched.status(task)["approval"]["state"] == "approved"
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -204,6 +244,8 @@ KINDS = {
     "double fork": "(setsid sh -c 'sleep 300 & sleep 300' &) ; sleep 300",
     "new session": "setsid sleep 300 & sleep 300",
     "no cookie": "env -i setsid sleep 300 & sleep 300",
+    "chain": 'l=\'sleep 0.03; setsid sh -c "$l" & exit\'; export l; sh -c "$l" >/dev/null 2>&1; '
+    "sleep 300",
     "forks on": "f() { sleep 0.05; f & }; f; while :; do sleep 1; done",
 }
 
@@ -216,14 +258,14 @@ def test_the_console_is_down_for_longer_than_the_timeout(
     with console(tmp_path, server) as watched:
         task = watched.create(f"echo begun; {KINDS[kind]}", timeout=10)
         began = time.monotonic()
-        until(lambda: (server.base / "x").parent.exists() and list(server.base.glob("t-*/pid")))
+        until(lambda: (server.base / "x").parent.exists() and list(server.base.glob("t-*/state")))
         watched.up.process.send_signal(signal.SIGINT)
         watched.up.process.wait(30)
         [directory] = server.base.glob("t-*")
-        until(lambda: ". " in (directory / "result").read_text(), within=40)
+        until(lambda: "." in noted(directory, "result"), within=40)
         took = time.monotonic() - began
         assert took < 10 + 15  # the timeout, the grace, and a slow machine
-        assert (directory / "result").read_text().split()[:3] == ["timeout", "-", "0"]
+        assert noted(directory, "result")[:3] == ["timeout", "-", "0"]
         assert not left_of(directory.name)
     with console_again(tmp_path, server) as again:
         run = again.wait(task, within=60)

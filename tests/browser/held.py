@@ -1,0 +1,30 @@
+"""A request that a test holds back, as a slow network would, and lets go on when it likes."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import Page, Route
+
+from tests.browser.conftest import PATIENCE_MS
+
+
+class Held:
+    """The first request of ``page`` to ``address``, a pattern; later ones are not held."""
+
+    def __init__(self, page: Page, address: str | re.Pattern[str]) -> None:
+        self._page = page
+        self._route: Route | None = None
+        page.route(address, self._hold, times=1)
+
+    def _hold(self, route: Route) -> None:
+        self._route = route
+
+    def let_go(self) -> None:
+        """Let it go on, once it was made."""
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while self._route is None:
+            assert time.monotonic() < until, "nothing was asked for"
+            self._page.wait_for_timeout(20)
+        self._route.continue_()
