@@ -83,6 +83,8 @@ class TaskView:
     url: str
     name: str
     status: str
+    word: str
+    """Its state in words (``state_word``)."""
     type_label: str
     by: str
     created_at: datetime
@@ -143,7 +145,10 @@ class RunView:
     address: str
     status: str
     state: str
+    word: str
+    """Its state in words (``state_word``)."""
     label: str
+    """What its line says of it: its exit code, else ``word``."""
     phase: str
     exit_code: int | None
     error_code: str
@@ -180,17 +185,25 @@ class RunView:
         return bool(self.hostname or self.machine_id or self.host_key_fingerprint)
 
 
+def state_word(status: str, *, unapproved: bool) -> str:
+    """The state of a run or a task in words; what nobody has approved yet is no common Pending."""
+    return _("Waiting for approval") if unapproved else status_label(status)
+
+
 def task_view(invocation: Invocation, runs: Sequence[Run], now: datetime) -> TaskView:
     """``invocation`` as pages show it, with the state of its ``runs``."""
     active = any(not is_final(run.status) for run in runs)
     ends = [run.finished_at for run in runs if run.finished_at]
     finished_at = max(ends) if ends and not active else None
     clamped = invocation.timeout_asked != invocation.timeout
+    status = roll_up(run.status for run in runs).value
+    unapproved = any(run.phase == Phase.UNAPPROVED for run in runs)
     return TaskView(
         uid=invocation.uid,
         url=reverse("task", args=[invocation.uid]),
         name=invocation.name,
-        status=roll_up(run.status for run in runs).value,
+        status=status,
+        word=state_word(status, unapproved=unapproved),
         type_label=invocation.get_type_display(),
         by=invocation.created_by_name,
         created_at=invocation.created_at,
@@ -298,6 +311,7 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
     began = run.started_at
     elapsed = ((run.finished_at or now) - began).total_seconds() if began else 0.0
     gap = Gap.of(run)
+    word = state_word(run.status, unapproved=run.phase == Phase.UNAPPROVED)
     return RunView(
         pk=run.pk,
         uid=run.instance_uid,
@@ -305,7 +319,8 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         address=run.address,
         status=run.status,
         state=status_state(run.status),
-        label=_label(run),
+        word=word,
+        label=_exit_code(run) or word,
         phase=run.phase,
         exit_code=run.exit_code,
         error_code=run.error_code,
@@ -340,12 +355,9 @@ def _left(run: Run) -> str:
     return f"{told} ({run.survivors})" if run.survivors else told
 
 
-def _label(run: Run) -> str:
-    if run.status in (RunStatus.SUCCESS, RunStatus.FAILED):
-        return _("exit %(code)s") % {"code": run.exit_code}
-    if run.phase == Phase.UNAPPROVED:
-        return _("Waiting for approval")
-    return status_label(run.status)
+def _exit_code(run: Run) -> str:
+    exited = run.status in (RunStatus.SUCCESS, RunStatus.FAILED)
+    return _("exit %(code)s") % {"code": run.exit_code} if exited else ""
 
 
 def most_telling(runs: Sequence[Run]) -> Run | None:

@@ -246,14 +246,14 @@ def _no_saved_commands(usage: Usage, _asked: int) -> str:
 
 def _no_tasks(usage: Usage, _asked: int) -> str:
     text = ngettext(
-        "Your team has used its only run today.",
-        "Your team has used all %(limit)s runs today.",
+        "Your team has used its only task today.",
+        "Your team has used all %(limit)s tasks today.",
         usage.limit,
     )
     used = text % {"limit": f"{usage.limit:,}"}
     if usage.resets_at is None:
         return used
-    reset = _("Runs reset at %(clock)s.") % {"clock": clock(usage.resets_at)}
+    reset = _("The count resets at %(clock)s.") % {"clock": clock(usage.resets_at)}
     return f"{used} {reset}"
 
 

@@ -17,7 +17,9 @@ from commands import access
 from commands.access import Permission
 from commands.models import Instance, Run, Team
 from commands.models.instance import ConnectionState, InstanceQuerySet
+from commands.rules.status import Phase
 from console.pages.picker import Look, connection_look
+from console.presentation import state_word
 
 
 class LastTask(NamedTuple):
@@ -26,6 +28,8 @@ class LastTask(NamedTuple):
     name: str
     url: str
     status: str
+    word: str
+    """Its state there in words (``presentation.state_word``)."""
     created_at: datetime
 
 
@@ -107,4 +111,5 @@ def last_task(run: Run) -> LastTask:
     task = run.invocation
     query = urlencode({"instance": run.instance_uid})
     url = f"{reverse('task', args=[task.uid])}?{query}"
-    return LastTask(task.name, url, run.status, task.created_at)
+    word = state_word(run.status, unapproved=run.phase == Phase.UNAPPROVED)
+    return LastTask(task.name, url, run.status, word, task.created_at)

@@ -101,7 +101,6 @@ class Count(Protocol):
         """How many runs are in it."""
 
 
-@register.filter
 def status_label(status: str) -> str:
     """The word people read for ``status``."""
     return str(STATUSES[status].label)

@@ -822,7 +822,7 @@ def test_full_quotas_are_told_in_words(console, visit, member, scheme, width):
     console.manage("shell", "-c", FULL.format(team=team))
     page.goto("/run/")
     expect(page.locator("main > .told.bad:visible")).to_contain_text(
-        "Your team has used its only run today."
+        "Your team has used its only task today."
     )
     switch = page.get_by_role("switch", name="Save command")
     expect(switch).not_to_be_checked()

@@ -442,6 +442,27 @@ class TestLists:
         assert "unapproved" not in home
         assert "No tasks match" in text(client.get("/tasks/?status=unapproved"))
 
+    def test_its_state_reads_as_what_it_waits_for(self, sign_in, cast, waiting):
+        client = sign_in(cast.alice)
+        instance = waiting.runs.earliest("pk").instance_uid
+        pages = [
+            f"/tasks/{waiting.uid}/",
+            "/tasks/",
+            f"/find/?q={waiting.uid}",
+            "/instances/",
+            f"/instances/{instance}/",
+        ]
+        # What filters offer is no state of anything.
+        shown = [re.sub("<option.*?</option>", "", text(client.get(page))) for page in pages]
+        assert waiting.uid in shown[0]
+        assert 'id="task-head-state"' in shown[0]
+        assert not re.search(r"</svg>Pending</span>|aria-label=.Pending", shown[0])
+        assert all("Pending" not in page for page in shown[1:])
+        assert "<title>Waiting for approval: " in shown[0]
+        assert "Waiting for approval</span>" in shown[1]
+        waiting.runs.update(phase="queued")
+        assert "<title>Pending: " in text(client.get(pages[0]))
+
 
 class TestTheForm:
     """What is said before a task is created."""

@@ -258,7 +258,9 @@ class TestTasksPerDay:
         with pytest.raises(QuotaExceeded) as caught:
             take(place)
         error = caught.value
-        assert error.message == ("Your team has used all 2 runs today. Runs reset at 00:00 UTC+8.")
+        assert error.message == (
+            "Your team has used all 2 tasks today. The count resets at 00:00 UTC+8."
+        )
         assert (error.code, error.field) == ("Invocation.ExceedQuota", "")
         assert (error.key, error.limit, error.used) == (Quota.TASKS_PER_DAY, 2, 2)
         assert used(place) == 2
@@ -336,7 +338,7 @@ class TestTasksPerDay:
     def test_a_limit_is_in_force_at_once(self, place, allow):
         take(place)
         allow(Quota.TASKS_PER_DAY, 1)
-        with pytest.raises(QuotaExceeded, match="used its only run today"):
+        with pytest.raises(QuotaExceeded, match="used its only task today"):
             take(place)
         allow(Quota.TASKS_PER_DAY, 2)
         take(place)
