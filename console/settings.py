@@ -34,6 +34,7 @@ SECURE = environment.flag("CONSOLE_SECURE", False)
 ROOT_URLCONF = "console.urls"
 ASGI_APPLICATION = "console.asgi.application"
 INSTALLED_APPS = [
+    "console",  # its changepassword comes before Django's
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -45,7 +46,6 @@ INSTALLED_APPS = [
     "csp",
     "django_htmx",
     "commands",
-    "console",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -439,6 +439,7 @@ ASKED_ELSEWHERE = {
     "second_factor.remove": "one's own",
     "second_factor.renew_codes": "one's own",
     "sessions.end_all": "one's own",
+    "sessions.password_changed": "its caller has asked",
     "sessions.set_password": "one's own",
     "teams.add_member": "its caller has asked",
     "teams.create_team": "its caller has asked",

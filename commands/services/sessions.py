@@ -32,5 +32,11 @@ def set_password(*, actor: User, password: str, keys: bool = False, now: datetim
     """
     actor.set_password(password)
     actor.save(update_fields=["password"])
+    return password_changed(actor=actor, keys=keys, now=now)
+
+
+@transaction.atomic
+def password_changed(*, actor: User, keys: bool, now: datetime) -> int:
+    """Note that ``actor`` has another password, and end what ``set_password`` says."""
     audit.record(actor=actor, action="password:change", target_name=actor.username, now=now)
     return access_keys.end_all(actor=actor, owner=actor, now=now) if keys else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pyotp
 import pytest
 from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
 from django.urls import reverse
 from django.utils import timezone
 
@@ -321,6 +323,30 @@ def test_changing_the_password_revokes_access_keys_unless_unticked(cast, sign_in
     assert live() == ["hers"]
     revoked = AuditEvent.objects.filter(action="access-key:revoke", actor_name="bob")
     assert sorted(event.target_name for event in revoked) == ["one", "two"]
+
+
+def test_a_password_given_on_the_command_line_revokes_access_keys(cast, sign_in, make, monkeypatch):
+    make(cast.vera, "hers")
+    make(cast.bob, "one")
+    bob = sign_in(cast.bob)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "a much better password 42")
+    printed = io.StringIO()
+    call_command("changepassword", "bob", stdout=printed)
+    assert "Password changed successfully" in printed.getvalue()
+    assert "Access keys revoked: 1." in printed.getvalue()
+    assert live() == ["hers"]
+    assert bob.get(KEYS).status_code == 302  # signed out
+    changed = AuditEvent.objects.get(action="password:change", target_name="bob")
+    assert changed.origin == "command line"
+
+
+def test_a_password_that_is_not_good_enough_changes_nothing(cast, make, monkeypatch):
+    make(cast.bob, "one")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "bob")
+    with pytest.raises(CommandError, match="after 3 attempts"):
+        call_command("changepassword", "bob", stdout=io.StringIO(), stderr=io.StringIO())
+    assert live() == ["one"]
+    assert not AuditEvent.objects.filter(action="password:change").exists()
 
 
 def test_access_keys_outlive_the_password_if_that_is_wanted(cast, sign_in, make):
