@@ -547,8 +547,9 @@ cc_at_last() {
   cc_turn=0
   until cc_writes "$1" "$2"; do
     cc_stat "${1:-none}" && [ "$cc_parent" = "$cc_self" ] && [ "$cc_state" != Z ] || return
-    # It writes, and not into this file: scripts may remove whatever is theirs.
-    case $cc_line in *" (tee) "*) return 1 ;; esac
+    # A tee has opened its file, maybe since we looked; or it has another one: scripts may remove
+    # whatever is theirs.
+    case $cc_line in *" (tee) "*) cc_writes "$1" "$2"; return ;; esac
     cc_turn=$((cc_turn + 1))
     [ $cc_turn -lt 200 ] || return
     [ $cc_turn -lt 20 ] || cc_pause 0.02

@@ -271,6 +271,21 @@ def test_who_cannot_look_proves_nothing(tmp_path: Path) -> None:
         assert done.stdout == b"-\n"
 
 
+@pytest.mark.parametrize(("later", "found"), [(0, 0), (1, 1)], ids=["opened", "another file"])
+def test_a_tee_that_opens_its_file_while_it_is_looked_at_is_asked(later: int, found: int) -> None:
+    """On a busy machine: between two looks of ours at it. Else no loss could be excluded."""
+    program = remote._source("runner.sh") + (
+        f"looks=0\ncc_writes() {{ looks=$((looks + 1)); [ $looks -gt 1 ] && return {later}; }}\n"
+        "cc_self=7\ncc_stat() { cc_line='9 (tee) R 7' cc_parent=7 cc_state=R; }\n"
+        'cc_at_last 9 o\necho "$? $looks"\n'
+    )
+    for shell in ("dash", "bash", "busybox sh"):
+        done = subprocess.run(
+            shell.split(), input=program.encode(), capture_output=True, check=False
+        )
+        assert done.stdout.decode() == f"{found} 2\n", shell
+
+
 LITTLE = [
     b"",
     b"a",
