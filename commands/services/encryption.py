@@ -20,6 +20,8 @@ from commands.models.fields import EncryptedTextField, cipher
 
 BATCH = 200
 """Rows that are read at once."""
+PASSES = 5
+"""Most times that a column is gone over: somebody may change secrets faster than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Rotated:
     model: str
     field: str
     fresh: int = 0
-    """Were encrypted with the newest key already."""
+    """Were encrypted with the newest key without its doing."""
     renewed: int = 0
     unreadable: tuple[int, ...] = ()
     """Primary keys of rows that no configured key decrypts; they stay as they are."""
@@ -49,24 +51,61 @@ def rotate() -> Iterator[Rotated]:
     """Encrypt with the newest key what another one encrypted; what was done, column by column.
 
     It may be cut short and begun again at any time, and secrets may be read and changed meanwhile:
-    each row is looked at by itself, and one that somebody changes is left to that change.
+    each row is looked at by itself, and one that somebody changes is left to that change. A process
+    that has another key first changes it to that one's: so it is looked at again, and ``remaining``
+    says at the end what came too late.
     """
     for model, field in columns():
         yield _rotate_column(model, field)
 
 
+def remaining() -> dict[str, int]:
+    """Secrets that are not encrypted with the newest key but can be read, by their column."""
+    newest, any_of_them = _newest(), cipher()
+    found: dict[str, int] = {}
+    for model, field in columns():
+        tokens = (token for _key, token in _tokens(model, field))
+        older = (token for token in tokens if not _decrypts(newest, token))
+        if number := sum(_decrypts(any_of_them, token) for token in older):
+            found[f"{model._meta.label}.{field}"] = number
+    return found
+
+
 def _rotate_column(model: type[models.Model], field: str) -> Rotated:
-    newest = Fernet(settings.CONSOLE_ENCRYPTION_KEYS[0])
-    fresh = renewed = 0
-    unreadable: list[int] = []
+    renewed: set[int] = set()
+    for _pass in range(PASSES):
+        seen = _go_over(model, field, renewed)
+        if not seen.older:
+            break
+    return Rotated(model._meta.label, field, seen.fresh, len(renewed), tuple(seen.unreadable))
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a column had when it was gone over; ``older`` came under another key."""
+
+    fresh: int
+    older: int
+    unreadable: list[int]
+
+
+def _go_over(model: type[models.Model], field: str, renewed: set[int]) -> _Seen:
+    """Look at every token once; rows that are encrypted again are added to ``renewed``."""
+    newest, seen = _newest(), _Seen(0, 0, [])
     for key, token in _tokens(model, field):
         if _decrypts(newest, token):
-            fresh += 1
+            seen.fresh += key not in renewed
         elif not _decrypts(cipher(), token):
-            unreadable.append(key)
+            seen.unreadable.append(key)
         else:
-            renewed += _renew(model, field, key, token)
-    return Rotated(model._meta.label, field, fresh, renewed, tuple(unreadable))
+            seen.older += 1
+            if _renew(model, field, key, token):
+                renewed.add(key)
+    return seen
+
+
+def _newest() -> Fernet:
+    return Fernet(settings.CONSOLE_ENCRYPTION_KEYS[0])
 
 
 def _tokens(model: type[models.Model], field: str) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from commands.models import Credential
+from commands.models import AuditEvent, Credential
 from commands.models.fields import EncryptedTextField
 from commands.services import encryption
 
@@ -89,9 +89,81 @@ def test_a_secret_that_changes_meanwhile_keeps_the_change(credential, keys, monk
         return renew(model, field, key, token)
 
     monkeypatch.setattr(encryption, "_renew", change_before)
-    assert done()["commands.Credential.secret"].renewed == 0
+    found = done()["commands.Credential.secret"]
+    assert (found.renewed, found.fresh) == (0, 1)
     assert Credential.objects.get(pk=credential.pk).secret == "changed"
     assert Fernet(newer).decrypt(stored()[0].encode()) == b"changed"
+
+
+@pytest.fixture
+def not_restarted(settings, keys, monkeypatch):
+    """A process that has the old key first changes a secret whenever one is to be renewed."""
+    renew, changed = encryption._renew, []
+
+    def begin(times, after=False):
+        newer, old = keys()
+
+        def change(model, key):
+            if model is Credential and len(changed) < times:
+                settings.CONSOLE_ENCRYPTION_KEYS = [old]
+                Credential.objects.filter(pk=key).update(secret=f"changed {len(changed)}")
+                settings.CONSOLE_ENCRYPTION_KEYS = [newer, old]
+                changed.append(key)
+
+        def changing(model, field, key, token):
+            if not after:
+                change(model, key)
+            done = renew(model, field, key, token)
+            if after:
+                change(model, key)
+            return done
+
+        monkeypatch.setattr(encryption, "_renew", changing)
+        return newer
+
+    return begin
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_secret_that_comes_under_the_old_key_meanwhile_is_looked_at_again(
+    credential, not_restarted, settings, after
+):
+    newer = not_restarted(2, after)
+    call_command("rotate_encryption_key", stdout=StringIO())
+    settings.CONSOLE_ENCRYPTION_KEYS = [newer]
+    assert Credential.objects.get(pk=credential.pk).secret == "changed 1"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_no_key_can_go_while_secrets_come_under_the_old_one(
+    credential, not_restarted, capsys, after
+):
+    not_restarted(1_000, after)
+    with pytest.raises(CommandError, match=r"1 secrets were changed .* Keep all keys"):
+        call_command("rotate_encryption_key")
+    told = capsys.readouterr()
+    assert "can go" not in told.out
+    assert "commands.Credential.secret: 1 encrypted with another key again" in told.err
+    details = AuditEvent.objects.get(action="encryption-keys:rotate").details
+    assert (details["left"], details["unreadable"]) == (1, 0)
+
+
+def test_a_change_after_its_column_was_gone_over_is_found_at_the_end(
+    credential, keys, settings, monkeypatch
+):
+    newer, old = keys()
+    rotate = encryption.rotate
+
+    def then_changed():
+        yield from rotate()
+        settings.CONSOLE_ENCRYPTION_KEYS = [old]
+        Credential.objects.filter(pk=credential.pk).update(secret="changed")
+        settings.CONSOLE_ENCRYPTION_KEYS = [newer, old]
+
+    monkeypatch.setattr(encryption, "rotate", then_changed)
+    with pytest.raises(CommandError, match="restart every web and worker process"):
+        call_command("rotate_encryption_key", stdout=StringIO(), stderr=StringIO())
+    assert encryption.remaining() == {"commands.Credential.secret": 1}
 
 
 def test_what_no_key_decrypts_is_named_and_left(credential, settings):

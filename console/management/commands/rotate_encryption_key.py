@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -19,7 +20,7 @@ class Command(AuditedCommand):
     )
 
     def handle(self, **_options: Any) -> None:
-        """Report each column; fail if a secret can't be read."""
+        """Report each column; fail if a secret can't be read, or is under another key still."""
         renewed = unreadable = 0
         for done in encryption.rotate():
             line = f"{done.model}.{done.field}: {done.renewed:,} renewed, {done.fresh:,} up to date"
@@ -30,14 +31,31 @@ class Command(AuditedCommand):
                 )
             renewed += done.renewed
             unreadable += len(done.unreadable)
+        left = encryption.remaining()
+        for column, number in left.items():
+            self.stderr.write(f"{column}: {number:,} encrypted with another key again")
         audit.record(
             actor=None,
             action="encryption-keys:rotate",
-            details={"renewed": renewed, "unreadable": unreadable},
+            details={"renewed": renewed, "unreadable": unreadable, "left": sum(left.values())},
         )
-        if unreadable:
-            raise CommandError(
-                f"{unreadable:,} secrets were left as they are. Add the key that they were "
-                "encrypted with to the end of CONSOLE_ENCRYPTION_KEYS, and run this again."
-            )
+        if wrong := [*_too_late(sum(left.values())), *_unreadable(unreadable)]:
+            raise CommandError(" ".join(wrong))
         self.stdout.write("Every secret is encrypted with the newest key. The others can go.")
+
+
+def _too_late(number: int) -> Iterator[str]:
+    if number:
+        yield (
+            f"{number:,} secrets were changed meanwhile by a process that has another key first. "
+            "Keep all keys, restart every web and worker process with the newest key first, and "
+            "run this again."
+        )
+
+
+def _unreadable(number: int) -> Iterator[str]:
+    if number:
+        yield (
+            f"{number:,} secrets were left as they are. Add the key that they were "
+            "encrypted with to the end of CONSOLE_ENCRYPTION_KEYS, and run this again."
+        )
