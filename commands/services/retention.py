@@ -53,7 +53,10 @@ def set_days(*, actor: User, team: Team, days: int) -> Team:
             % {"least": limits.KEEP_DAYS_MIN, "most": f"{limits.KEEP_DAYS_MAX:,}"},
             field="keep_days",
         )
-    before, team.keep_days = team.keep_days, days
+    # A form may have set ``team`` already, so the row says what it was.
+    held = Team.objects.select_for_update().filter(pk=team.pk)
+    before = held.values_list("keep_days", flat=True).get()
+    team.keep_days = days
     team.save(update_fields=["keep_days"])
     audit.record(
         actor=actor,

@@ -491,6 +491,8 @@ def test_what_the_team_decides_needs_a_member_of_it(cast, site, root):
     assert site.post(team_page(cast), data).status_code == 302
     team = Team.objects.get(pk=cast.team.pk)
     assert (team.keep_days, team.second_factor_required) == (9, True)
+    kept = {"from": cast.team.keep_days, "days": 9}
+    assert events("team:retention").get().details == kept
 
 
 def test_people_are_deactivated_and_signed_out_at_once(cast, site, root, sign_in):
