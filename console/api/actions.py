@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from console.api import commands, instances, tasks
+from console.api import account, commands, instances, tasks
 from console.api.caller import Caller
 from console.api.wire import Parameters
 
@@ -25,4 +25,5 @@ ACTIONS: Mapping[str, Action] = {
     "DescribeInvocationResults": tasks.describe_results,
     "DescribeInstances": instances.describe,
     "DescribeCloudAssistantStatus": instances.describe_assistant,
+    "DescribeAccountAttributes": account.describe_attributes,
 }

@@ -142,10 +142,11 @@ def _wanted(caller: Caller, parameters: Parameters) -> InvocationQuerySet:
     if "InstanceId" in parameters:
         uid = storable(parameters.text("InstanceId"))
         rows = rows.filter(pk__in=Run.objects.filter(instance_uid=uid).values("invocation"))
-    elif "CommandName" in parameters:
-        rows = commands.like(rows, "name", parameters, "CommandName")
-    if "RepeatMode" in parameters and parameters.text("RepeatMode") != "Once":
-        return rows.none()
+    else:  # with an InstanceId these are not looked at
+        if "CommandName" in parameters:
+            rows = commands.like(rows, "name", parameters, "CommandName")
+        if parameters.text("RepeatMode") not in {"Once", ""}:
+            return rows.none()
     if "Timed" in parameters and parameters.flag("Timed"):
         return rows.none()
     wanted = parameters.text("InvokeStatus")

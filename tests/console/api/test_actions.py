@@ -7,11 +7,14 @@ import json
 from datetime import timedelta
 
 import pytest
+from alibabacloud_ecs20140526 import models
+from alibabacloud_ecs20140526.client import Client
+from alibabacloud_tea_openapi.models import Config
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from commands.models import Command, Invocation, OutputChunk, Run
+from commands.models import Command, Invocation, OutputChunk, Run, User
 from commands.rules import limits
 from commands.rules.quotas import Quota
 from commands.services import instances, quotas, restrictions, scripts
@@ -633,6 +636,8 @@ class TestTelling:
         assert len(names(RepeatMode="Once", Timed="false")) == 3
         assert names(CommandName="*one") == ["failed one", "done one"]
         assert names(InstanceId=fleet[1].uid) == ["waits"]
+        ignored = {"CommandName": "nonsense", "RepeatMode": "Period"}
+        assert names(InstanceId=fleet[1].uid, **ignored) == ["waits"]
         assert names(CommandId=done.command_uid) == ["done one"]
         assert names(CommandType="RunBatScript") == []
 
@@ -802,3 +807,56 @@ class TestInstances:
         assert none["TotalCount"] == 0
         answer = bob.call("DescribeCloudAssistantStatus", InstanceId_1="i-none")
         assert refused(answer) == (404, "InvalidInstance.NotFound")
+
+
+class TestAccount:
+    """DescribeAccountAttributes."""
+
+    def attributes(self, program: Program, **wanted: str) -> dict[str, list[str]]:
+        items = fine(program.call("DescribeAccountAttributes", **wanted))["AccountAttributeItems"]
+        return {
+            each["AttributeName"]: [item["Value"] for item in each["AttributeValues"]["ValueItem"]]
+            for each in items["AccountAttributeItem"]
+        }
+
+    def test_it_tells_what_the_team_may_use_here(self, bob, cast, program_of):
+        usual = {"max-axt-command-count": ["100"], "max-axt-invocation-daily": ["5000"]}
+        assert self.attributes(bob) == usual
+        staff = User.objects.create_user("clerk", is_staff=True)
+        place = {"team": cast.team, "region": cast.region}
+        quotas.set_limit(actor=staff, **place, key=Quota.SAVED_COMMANDS, limit=700)
+        assert self.attributes(bob) == usual | {"max-axt-command-count": ["700"]}
+        other = program_of(cast.charlie, cast.other_team)
+        assert self.attributes(other) == usual
+
+    def test_some_are_asked_for_by_name(self, bob):
+        daily = {"AttributeName_1": "max-axt-invocation-daily", "AttributeName_2": "max-else"}
+        assert self.attributes(bob, **daily) == {"max-axt-invocation-daily": ["5000"]}
+        assert self.attributes(bob, AttributeName_1="max-else") == {}
+
+    def test_what_it_does_not_take(self, bob):
+        names = {f"AttributeName_{n}": f"name-{n}" for n in range(1, 10)}
+        assert refused(bob.call("DescribeAccountAttributes", **names)) == (400, "InvalidParameter")
+        del names["AttributeName_9"]
+        assert self.attributes(bob, **names) == {}
+        answer = bob.call("DescribeAccountAttributes", ZoneId="a")
+        assert refused(answer) == (400, "InvalidParameter")
+
+    def test_an_sdk_asks_and_reads_the_answer(self, bob, monkeypatch):
+        client = Client(
+            Config(access_key_id="a", access_key_secret="b", endpoint="console.example")
+        )
+
+        def call(params, request, _runtime):
+            status, body = bob.call(params.action, **request.query)
+            return {"body": body, "headers": {}, "statusCode": status}
+
+        monkeypatch.setattr(client, "call_api", call)
+        names = ["max-axt-command-count", "max-axt-invocation-daily"]
+        wanted = models.DescribeAccountAttributesRequest(region_id=bob.region, attribute_name=names)
+        items = client.describe_account_attributes(wanted).body.account_attribute_items
+        told = {
+            each.attribute_name: [item.value for item in each.attribute_values.value_item]
+            for each in items.account_attribute_item
+        }
+        assert told == dict(zip(names, (["100"], ["5000"]), strict=True))

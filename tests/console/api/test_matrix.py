@@ -72,6 +72,8 @@ TABLE: dict[str, Row] = {
     "DescribeCloudAssistantStatus": Row(
         lambda s: {"InstanceId.1": s.fleet[1].uid}, only(*WITH_KEYS, outsider=NO_INSTANCE)
     ),
+    # Everybody's own team's: what another one may use is not told.
+    "DescribeAccountAttributes": Row(lambda _s: {}, EVERYBODY),
 }
 
 
