@@ -73,7 +73,7 @@ def approve(
     """Give the team ``granted``, in force at once.
 
     Raises Denied unless ``actor`` is staff; Invalid if it is out of range; Conflict if somebody
-    decided, or withdrew it, meanwhile.
+    decided, or withdrew it, meanwhile, or the limit is no lower already.
     """
     _require_staff(actor)
     with transaction.atomic():
@@ -86,6 +86,7 @@ def approve(
             region=request.region,
             key=Quota(request.key),
             limit=granted,
+            only_up=True,
         )
         _record(actor, "quota:approve", settled)
         _mail(settled)
