@@ -135,7 +135,7 @@ class InstanceAdmin(ServiceAdmin[Instance]):
 
         def remove(actor: User, instance: Instance) -> None:
             # One transaction with what follows; afterwards nothing tells which row it was.
-            self.log_deletions(request, [instance])
+            self.log_deletions(request, Instance.objects.filter(pk=instance.pk))
             instances.remove_instance(actor=actor, instance=instance)
 
         done = each(request, chosen, remove)
