@@ -76,7 +76,9 @@ def allows(actor: User | AnonymousUser | None, permission: str, team: Team) -> b
     """Whether ``actor`` may do what ``permission`` (one of ``Permission``) names in ``team``."""
     if actor is None or not actor.is_authenticated or not actor.is_active:
         return False
-    role = Membership.objects.filter(team=team, user=actor).values_list("role", flat=True).first()
+    # What is active is asked anew, too: ``actor`` may have been read long ago.
+    found = Membership.objects.filter(team=team, user=actor, user__is_active=True)
+    role = found.values_list("role", flat=True).first()
     return role is not None and permission in PERMISSIONS[role]
 
 
