@@ -76,7 +76,9 @@ def allows(actor: User | AnonymousUser | None, permission: str, team: Team) -> b
     """Whether ``actor`` may do what ``permission`` (one of ``Permission``) names in ``team``."""
     if actor is None or not actor.is_authenticated or not actor.is_active:
         return False
-    role = Membership.objects.filter(team=team, user=actor).values_list("role", flat=True).first()
+    # What is active is asked anew, too: ``actor`` may have been read long ago.
+    found = Membership.objects.filter(team=team, user=actor, user__is_active=True)
+    role = found.values_list("role", flat=True).first()
     return role is not None and permission in PERMISSIONS[role]
 
 
@@ -220,11 +222,15 @@ def approvers(team: Team, creator: User | None) -> list[User]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule that was looked at: whether it lets the case pass, why, and what would change it."""
+    """One rule that was looked at: whether it lets the case pass, and what would change it.
+
+    ``why`` says more of what is in the way, where there is more to say.
+    """
 
     rule: str
     passes: bool
     remedy: str = ""
+    why: str = ""
 
 
 def explain(
@@ -237,8 +243,9 @@ def explain(
 ) -> list[Step]:
     """Why ``member`` can or can't run ``command`` (None for a new one) on ``instance``.
 
-    The rules in the order in which they are asked; the first that does not pass decides, and the
-    list ends there.
+    The rules of people in the order in which they are asked; the first that does not pass
+    decides, and the list ends there. What else an instance takes is asked by
+    ``commands.services.explaining``.
     """
     steps: list[Step] = []
     for step in _steps(member, team, command, instance, run_as):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from commands.errors import CommandConsoleError, Denied
@@ -514,6 +516,58 @@ def test_who_was_deactivated_may_nothing(stage, name):
         gone = User.objects.get(pk=person.pk)
         assert is_denied(case.call, stage, gone)
         User.objects.filter(pk=person.pk).update(is_active=True)
+
+
+STARTS_LATER = {
+    "invocations.continue_invocation",
+    "invocations.invoke_command",
+    "invocations.repeat_invocation",
+    "invocations.run_command",
+    "invocations.stop_invocation",
+    "preflight.begin",
+    "trying.check_now",
+    "importing.ask_for_keys",
+}
+"""What a worker asks again before anything begins, and what ends or reads something alone."""
+LOSABLE = [
+    name
+    for name, case in TABLE.items()
+    if case.may not in (STAFF, VIEWERS) and name not in STARTS_LATER
+]
+
+
+@pytest.mark.parametrize("name", LOSABLE)
+def test_who_loses_the_right_while_they_wait_for_a_row_does_nothing(stage, name, monkeypatch):
+    """Whatever locks a row asks again once it has it."""
+    case = TABLE[name]
+    who = next(who for who in ("admin", "operator", "outsider") if who in case.may)
+    person, locks = stage.people[who], []
+    monkeypatch.setattr(QuerySet, "select_for_update", demoting(person, locks))
+    module, function = name.split(".")
+    service = import_module(f"commands.services.{module}")
+    true = getattr(service, function)
+
+    def from_here_on(**given):
+        locks.clear()
+        locks.append("begun")
+        return true(**given)
+
+    monkeypatch.setattr(service, function, from_here_on)
+    denied = is_denied(case.call, stage, person)
+    assert denied is ("demoted" in locks)
+
+
+def demoting(person, locks):
+    """A lock that comes after a transaction which takes all that ``person`` leads from them."""
+    lock = QuerySet.select_for_update
+
+    def late(rows, *args, **options):
+        if locks == ["begun"]:
+            locks.append("demoted")
+            Membership.objects.filter(user=person).update(role="viewer")
+        return lock(rows, *args, **options)
+
+    return late
 
 
 def test_who_is_not_signed_in_may_nothing(stage):

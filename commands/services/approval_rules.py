@@ -12,7 +12,7 @@ from commands.models import ApprovalRule, Grant, Instance, InstanceTag, Role, Te
 from commands.rules import approval as rules
 from commands.rules.approval import Rule, Target
 from commands.rules.content import OsType
-from commands.services import audit, mail
+from commands.services import audit, mail, members
 from commands.words import gettext as _
 
 
@@ -35,7 +35,7 @@ def set_rule(
     """
     access.require(actor, access.Permission.TEAM_MANAGE, team)
     rule = rules.check(tags=tags, run_as=run_as, more_than=more_than, hours=hours)
-    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
+    members.hold(team, actor, access.Permission.TEAM_MANAGE)
     before = of(team)
     columns = {
         "tags": list(rule.tags),

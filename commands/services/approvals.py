@@ -122,6 +122,8 @@ def approve(
     """
     access.require(actor, Permission.INVOCATION_APPROVE, invocation.team)
     approval = _waiting(invocation)
+    # Somebody may have taken the right away while this waited for the row.
+    access.require(actor, Permission.INVOCATION_APPROVE, invocation.team)
     if reason := refusal(actor, invocation):
         raise Conflict(reason)
     if approval.expires_at <= now:
@@ -151,6 +153,8 @@ def decline(*, actor: User, invocation: Invocation, comment: str, now: datetime)
     if not words:
         raise Invalid(_("Say why you decline it: who created the task reads it."), field="comment")
     approval = _waiting(invocation)
+    # Somebody may have taken the right away while this waited for the row.
+    access.require(actor, Permission.INVOCATION_APPROVE, invocation.team)
     if reason := refusal(actor, invocation):
         raise Conflict(reason)
     return _close(approval, State.DECLINED, actor, now, words)
@@ -159,10 +163,16 @@ def decline(*, actor: User, invocation: Invocation, comment: str, now: datetime)
 @transaction.atomic
 def withdraw(*, actor: User, invocation: Invocation, now: datetime) -> Approval:
     """Take one's own task back that waits. Raises Denied; Conflict if somebody has decided."""
+    _require_own(actor, invocation)
+    approval = _waiting(invocation)
+    _require_own(actor, invocation)  # which may have changed while this waited for the row
+    return _close(approval, State.WITHDRAWN, actor, now)
+
+
+def _require_own(actor: User, invocation: Invocation) -> None:
     own = invocation.created_by_id == actor.pk
     if not own or not access.allows(actor, Permission.COMMAND_RUN, invocation.team):
         raise Denied(_("Only who created the task may withdraw it."), team=invocation.team)
-    return _close(_waiting(invocation), State.WITHDRAWN, actor, now)
 
 
 def refusal(actor: User, invocation: Invocation) -> str:

@@ -51,7 +51,7 @@ def replace_secret(
     credential.passphrase = passphrase if private_key else ""
     credential.save(update_fields=["kind", "secret", "passphrase"])
     for instance in credential.instances.order_by("pk"):
-        row = instances.locked(instance)
+        row = instances.held(actor, instance)
         connections.forget(row)
         row.save()
     audit.record(

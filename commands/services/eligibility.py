@@ -31,14 +31,22 @@ def unfit(instance: Instance, kind: rules.CommandType) -> str:
     """Why a command of this kind can't run on ``instance``, as a sentence; "" if it can."""
     if not instance.enabled:
         return _("The instance is switched off in the console.")
+    return mismatch(instance, kind) or out_of_reach(instance)
+
+
+def mismatch(instance: Instance, kind: rules.CommandType) -> str:
+    """Why no command of this kind is created for ``instance``, whatever its state; "" if any is."""
     if rules.RUNS_ON[kind].value != instance.os_type:
         return (
             _("Shell runs on Linux; choose Bat or PowerShell.")
             if kind is rules.CommandType.SHELL
             else _("Bat and PowerShell run on Windows; choose Shell.")
         )
-    if _is_off(kind):
-        return _(WINDOWS_OFF)
+    return _(WINDOWS_OFF) if _is_off(kind) else ""
+
+
+def out_of_reach(instance: Instance) -> str:
+    """Why ``instance`` can't be reached as far as its last check says; "" if it can."""
     reason = _UNFIT_CONNECTION.get(Connection(instance.connection))
     return _(reason) if reason else ""
 

@@ -91,7 +91,7 @@ def accept_host_key(
     if shown_now(actor=actor, instance=instance).key != compared:
         raise Conflict(_("The server shows yet another key now. Compare again before you accept."))
     with transaction.atomic():
-        row = instances.locked(instance)
+        row = instances.held(actor, instance)
         if _asked(row) != _asked(instance):
             raise Conflict(_("The instance was changed in the meantime. Compare again."))
         change = instances.pin(actor=actor, instance=row, host_key=compared, reason=why, now=now)

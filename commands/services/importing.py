@@ -33,7 +33,7 @@ from commands.models import (
 )
 from commands.rules.inventory_files import Entry, Inventory
 from commands.rules.known_hosts import Found, KnownHosts
-from commands.services import audit, connections, instances, judging, jumps, runs
+from commands.services import audit, connections, instances, judging, jumps, members, runs
 from commands.services.judging import Line, Review
 from commands.words import gettext as _
 from commands.words import gettext_noop, kept
@@ -167,7 +167,7 @@ def finish(
     """
     access.require(actor, Permission.INSTANCE_MANAGE, origin.team)
     # One import of a team at a time, so that two can't add the same name.
-    Team.objects.select_for_update(no_key=True).get(pk=origin.team_id)
+    members.hold(origin.team, actor, Permission.INSTANCE_MANAGE)
     if not Import.objects.filter(pk=origin.pk, expires_at__gt=now).exists():
         raise Conflict(_("This import is done already, or was forgotten. Begin again."))
     wanted = set(row_ids)

@@ -87,6 +87,7 @@ def add_instance(
     """
     access.require(actor, access.Permission.INSTANCE_MANAGE, team)
     jumps.check(team=team, region=region, jump_host=jump_host)
+    access.require(actor, access.Permission.INSTANCE_MANAGE, team)  # it may have waited for rows
     checked_tags = check_tags((tags or {}).items())
     instance = Instance(team=team, region=region)
     place = Place(name, host, port, user, credential, os_type, jump_host)
@@ -118,7 +119,7 @@ def update_instance(
     credential = _credential(actor, instance.team, instance.region, place.credential)
     if place.jump_host != instance.jump_host:
         check_jump_host(actor=actor, instance=instance, jump_host=place.jump_host)
-    row = locked(instance)
+    row = held(actor, instance)
     before, told = _reach(row), _told(row)
     _place(row, place, credential)
     if (row.host, row.port) != (before[0], before[1]):
@@ -144,7 +145,7 @@ def update_instance(
 def set_tags(*, actor: User, instance: Instance, tags: Iterable[tuple[str, str]]) -> None:
     """Give an instance these tags instead of those it has. Raises Denied, Invalid."""
     access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
-    row = locked(instance)
+    row = held(actor, instance)
     if retagged := _set_tags(row, tags):
         _record(actor, "instance:tags", row, {"tags": list(retagged)})
 
@@ -153,7 +154,7 @@ def set_tags(*, actor: User, instance: Instance, tags: Iterable[tuple[str, str]]
 def set_enabled(*, actor: User, instance: Instance, enabled: bool) -> Instance:
     """Let tasks start on an instance, or no longer. What runs there goes on. Raises Denied."""
     access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
-    row = locked(instance)
+    row = held(actor, instance)
     if row.enabled != enabled:
         row.enabled = enabled
         connections.forget(row)
@@ -170,7 +171,7 @@ def set_jump_host(*, actor: User, instance: Instance, jump_host: Instance | None
     Invalid, Conflict.
     """
     check_jump_host(actor=actor, instance=instance, jump_host=jump_host)
-    row = locked(instance)  # whatever else was changed since it was read stays changed
+    row = held(actor, instance)  # whatever else was changed since it was read stays changed
     row.jump_host = jump_host
     connections.forget(row)
     row.save()
@@ -184,6 +185,7 @@ def check_jump_host(*, actor: User, instance: Instance, jump_host: Instance | No
     """Raise what ``set_jump_host`` would, and change nothing."""
     access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
     jumps.check(team=instance.team, region=instance.region, jump_host=jump_host, instance=instance)
+    access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
 
 
 @transaction.atomic
@@ -193,6 +195,7 @@ def remove_instance(*, actor: User | AnonymousUser, instance: Instance) -> None:
     Raises Denied; Conflict where others are reached through it.
     """
     access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
+    held(actor, instance)
     _record(actor, "instance:remove", instance, {"address": instance.address})
     try:
         instance.delete()
@@ -291,6 +294,16 @@ def check_credential(*, team: Team, region: Region, credential: Credential) -> N
     """Raise Denied for a credential of another team or region."""
     if credential.team_id != team.pk or credential.region_id != region.pk:
         raise Denied(_("That credential belongs to another team or region."))
+
+
+def held(person: User | AnonymousUser, instance: Instance) -> Instance:
+    """As ``locked``, for ``person``, who may have lost the right while this waited for the row.
+
+    Raises Denied, Conflict.
+    """
+    row = locked(instance)
+    access.require(person, access.Permission.INSTANCE_MANAGE, row.team)
+    return row
 
 
 def locked(instance: Instance) -> Instance:

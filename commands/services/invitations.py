@@ -65,7 +65,7 @@ def invite(
 @transaction.atomic
 def revoke(*, actor: User, invitation: Invitation, now: datetime) -> None:
     """Make a link worthless. Raises Denied; Conflict if it was accepted or revoked meanwhile."""
-    access.require(actor, access.Permission.TEAM_MANAGE, invitation.team)
+    members.hold(invitation.team, actor, access.Permission.TEAM_MANAGE)
     if not Invitation.objects.open().filter(pk=invitation.pk).update(revoked_at=now):
         raise Conflict(_("This invitation is accepted or revoked already."))
     audit.record(actor=actor, action="invitation:revoke", team=invitation.team, target=invitation)
@@ -168,6 +168,7 @@ def _errors(team: Team, address: str, role: str) -> dict[str, list[str]]:
 def _keep(
     actor: User, team: Team, address: str, role: str, token: str, now: datetime
 ) -> Invitation:
+    members.hold(team, actor, access.Permission.TEAM_MANAGE)
     waiting = Invitation.objects.open().filter(team=team)
     waiting.filter(email=address, expires_at__lte=now).update(revoked_at=now)
     if waiting.filter(expires_at__gt=now).count() >= limits.INVITATIONS:

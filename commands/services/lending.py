@@ -15,7 +15,7 @@ from django.utils import timezone
 from commands import access
 from commands.errors import Conflict, Invalid
 from commands.models import AuditEvent, Grant, Instance, RefusedLender, Role, Team, User
-from commands.services import audit, mail
+from commands.services import audit, mail, members
 from commands.words import gettext as _
 
 OFFERS_TOLD = 5
@@ -28,7 +28,7 @@ def lend_instance(*, actor: User, instance: Instance, team: Team) -> Grant:
 
     Raises Denied; Invalid for one's own team, and one that takes no offers of it.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, instance.team)
+    members.hold(instance.team, actor, access.Permission.INSTANCE_MANAGE)
     if instance.team_id == team.pk:
         raise Invalid(_("An instance can't be lent to the team that owns it."), field="team")
     refused = RefusedLender.objects.filter(team=team, lender=instance.team)
@@ -53,7 +53,7 @@ def accept(*, actor: User, grant: Grant, now: datetime) -> Grant:
     Raises Denied unless ``actor`` manages instances of the team that it is offered to; Conflict if
     it is no longer offered. One that is accepted already stays as it is.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, grant.team)
+    members.hold(grant.team, actor, access.Permission.INSTANCE_MANAGE)
     found = Grant.objects.filter(pk=grant.pk)
     tags = [list(pair) for pair in grant.instance.tags.values_list("key", "value")]
     if found.offered().update(accepted_at=now, accepted_by=actor, accepted_tags=tags):
@@ -73,7 +73,7 @@ def decline(*, actor: User, grant: Grant) -> None:
 
     Raises Denied as ``accept``; Conflict if it was accepted or taken back meanwhile.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, grant.team)
+    members.hold(grant.team, actor, access.Permission.INSTANCE_MANAGE)
     deleted, _rows = Grant.objects.filter(pk=grant.pk).offered().delete()
     if not deleted:
         raise Conflict(_("This instance is no longer offered to your team."))
@@ -87,7 +87,7 @@ def refuse_lender(*, actor: User, grant: Grant, now: datetime) -> RefusedLender:
 
     What was accepted before stays. Raises Denied as ``accept``.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, grant.team)
+    members.hold(grant.team, actor, access.Permission.INSTANCE_MANAGE)
     lender = grant.instance.team
     refused, made = RefusedLender.objects.get_or_create(
         team=grant.team, lender=lender, defaults={"at": now}
@@ -104,7 +104,7 @@ def refuse_lender(*, actor: User, grant: Grant, now: datetime) -> RefusedLender:
 @transaction.atomic
 def allow_lender(*, actor: User, refused: RefusedLender) -> None:
     """Take offers of a team again. Raises Denied as ``accept``."""
-    access.require(actor, access.Permission.INSTANCE_MANAGE, refused.team)
+    members.hold(refused.team, actor, access.Permission.INSTANCE_MANAGE)
     deleted, _rows = RefusedLender.objects.filter(pk=refused.pk).delete()
     if deleted:
         _record_lender(actor, "lender:allow", refused)
@@ -116,7 +116,7 @@ def give_back(*, actor: User, grant: Grant) -> None:
 
     Raises Denied as ``accept``.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, grant.team)
+    members.hold(grant.team, actor, access.Permission.INSTANCE_MANAGE)
     deleted, _rows = Grant.objects.filter(pk=grant.pk).accepted().delete()
     if deleted:
         _record(actor, "instance:give-back", grant)
@@ -130,7 +130,7 @@ def take_back(*, actor: User, grant: Grant) -> None:
     What has not started there for the other team never will. Raises Denied unless ``actor`` manages
     instances of the team that owns it.
     """
-    access.require(actor, access.Permission.INSTANCE_MANAGE, grant.instance.team)
+    members.hold(grant.instance.team, actor, access.Permission.INSTANCE_MANAGE)
     deleted, _rows = Grant.objects.filter(pk=grant.pk).delete()
     if deleted:
         _record(actor, "instance:take-back", grant)

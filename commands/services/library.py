@@ -34,6 +34,8 @@ def create_command(
     checked = _check(command, team, region)
     with transaction.atomic():
         quotas.require_room_for_command(team=team, region=region)
+        # What waited for a row asks again: the right may have been taken away meanwhile.
+        access.require_library(actor, team)
         version = add(actor=actor, team=team, region=region, checked=checked, kept=True, now=now)
     return version.command
 
@@ -106,6 +108,7 @@ def delete_commands(*, actor: User, team: Team, region: Region, uids: Sequence[s
         # In one order for everybody, so that two deletions never wait for each other.
         found = Command.objects.kept().filter(team=team, region=region, uid__in=chosen)
         commands = list(found.select_for_update().order_by("pk"))
+        access.require_library(actor, team)
         if missing := len(chosen) - len(commands):
             raise Invalid(
                 _(
@@ -195,6 +198,7 @@ def _replace(
         number = based_on + 1
         if not current.update(latest=number, **_row(actor, checked, now)):
             raise _conflict(command)
+        access.require_library(actor, command.team)
         command.refresh_from_db()
         version = _version(actor, command, number, checked, now, restored_from=restored_from)
         details = {"version": number}

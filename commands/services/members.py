@@ -1,7 +1,8 @@
 """Members of a team: inviting, joining, changing roles, leaving. All of it is in force at once.
 
 Every change of who is in a team holds the team's row, so that of two admins who leave at the same
-time one stays.
+time one stays. What waited for a row asks once more whether its actor may (``hold``): they may have
+lost the right to a change that was committed meanwhile.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def set_role(*, actor: User, membership: Membership, role: str, now: datetime) -
     if role not in Role.values:
         raise Invalid(_("Choose a role."), field="role")
     member = locked(membership)
+    access.require(actor, access.Permission.TEAM_MANAGE, member.team)
     if member.role == role:
         return member
     require_another_admin(member)
@@ -62,6 +64,8 @@ def remove(*, actor: User, membership: Membership, now: datetime) -> None:
     if not leaves:
         access.require(actor, access.Permission.TEAM_MANAGE, membership.team)
     member = locked(membership)
+    if not leaves:
+        access.require(actor, access.Permission.TEAM_MANAGE, member.team)
     require_another_admin(member)
     part(member, now)
     audit.record(
@@ -107,6 +111,16 @@ def join(*, user: User, invitation: Invitation, now: datetime) -> Membership:
 def lock(team: Team) -> None:
     """Hold the team's row until the transaction ends."""
     Team.objects.select_for_update(no_key=True).get(pk=team.pk)
+
+
+def hold(team: Team, person: User, permission: access.Permission) -> None:
+    """Hold the team's row for somebody who may do something in it, until the transaction ends.
+
+    Raises Denied for who may not, at once or any more.
+    """
+    access.require(person, permission, team)
+    lock(team)
+    access.require(person, permission, team)
 
 
 def locked(membership: Membership) -> Membership:

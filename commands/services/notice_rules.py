@@ -17,7 +17,7 @@ from commands import access, queue
 from commands.errors import Conflict, Invalid
 from commands.models import AuditEvent, Notice, NoticeRule, Region, Team, User
 from commands.rules import limits, webhook
-from commands.services import audit
+from commands.services import audit, members
 from commands.words import gettext as _
 
 Kind, When = NoticeRule.Kind, NoticeRule.When
@@ -44,7 +44,7 @@ def add_rule(*, actor: User, team: Team, rule: RuleInput, now: datetime) -> Noti
     """
     access.require(actor, access.Permission.TEAM_MANAGE, team)
     values = _checked(rule)
-    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
+    members.hold(team, actor, access.Permission.TEAM_MANAGE)
     if team.notice_rules.count() >= limits.NOTICE_RULES:
         raise Conflict(
             _("A team has at most %(most)s rules. Delete one first.")
@@ -64,7 +64,7 @@ def add_rule(*, actor: User, team: Team, rule: RuleInput, now: datetime) -> Noti
 @transaction.atomic
 def change_rule(*, actor: User, rule: NoticeRule, changed: RuleInput, now: datetime) -> NoticeRule:
     """Tell others, or of other tasks. Its kind stays. Raises Denied, Invalid."""
-    access.require(actor, access.Permission.TEAM_MANAGE, rule.team)
+    members.hold(rule.team, actor, access.Permission.TEAM_MANAGE)
     if changed.kind != rule.kind:
         raise Invalid(_("The kind of a rule can't change. Add another."), field="kind")
     for name, value in _checked(changed).items():
@@ -77,7 +77,7 @@ def change_rule(*, actor: User, rule: NoticeRule, changed: RuleInput, now: datet
 @transaction.atomic
 def delete_rule(*, actor: User, rule: NoticeRule, now: datetime) -> None:
     """Tell nobody any more, also not what waits to be told. Raises Denied."""
-    access.require(actor, access.Permission.TEAM_MANAGE, rule.team)
+    members.hold(rule.team, actor, access.Permission.TEAM_MANAGE)
     _record(actor, "notice_rule:delete", rule, now)
     rule.delete()
 
@@ -85,7 +85,7 @@ def delete_rule(*, actor: User, rule: NoticeRule, now: datetime) -> None:
 @transaction.atomic
 def renew_secret(*, actor: User, rule: NoticeRule, now: datetime) -> NoticeRule:
     """Give a webhook a new secret; the old one is not used any more. Raises Denied, Invalid."""
-    access.require(actor, access.Permission.TEAM_MANAGE, rule.team)
+    members.hold(rule.team, actor, access.Permission.TEAM_MANAGE)
     if rule.kind != Kind.WEBHOOK:
         raise Invalid(_("Only webhooks have a secret."))
     rule.secret = _new_secret()
@@ -100,7 +100,7 @@ def send_test(*, actor: User, rule: NoticeRule, now: datetime) -> Notice:
 
     Raises Denied; Conflict while one is on its way, or for too many within an hour.
     """
-    access.require(actor, access.Permission.TEAM_MANAGE, rule.team)
+    members.hold(rule.team, actor, access.Permission.TEAM_MANAGE)
     # Of the team and not of the rule: that could be deleted, and made anew.
     events = AuditEvent.objects.filter(team_uid=rule.team.uid, action=_TEST)
     if events.filter(at__gt=now - HOUR).count() >= limits.NOTICE_TESTS:

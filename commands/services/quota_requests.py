@@ -56,13 +56,11 @@ def withdraw(*, actor: User, request: QuotaRequest, now: datetime) -> QuotaReque
 
     Raises Denied; Conflict if it was decided meanwhile.
     """
-    own = request.asked_by_id == actor.pk
-    asks = own and access.allows(actor, access.Permission.QUOTA_REQUEST, request.team)
-    if not asks and not access.allows(actor, access.Permission.TEAM_MANAGE, request.team):
-        raise Denied(_("Only who asked, and the team's admins, may withdraw this."))
+    _require_withdrawer(actor, request)
     with transaction.atomic():
         # Who asked knows without being told.
         settled = _settle(actor, request, now, state=State.WITHDRAWN, told_at=now)
+        _require_withdrawer(actor, request)  # as it is now: that may have waited for the row
         _record(actor, "quota:withdraw", settled)
     return settled
 
@@ -73,7 +71,7 @@ def approve(
     """Give the team ``granted``, in force at once.
 
     Raises Denied unless ``actor`` is staff; Invalid if it is out of range; Conflict if somebody
-    decided, or withdrew it, meanwhile.
+    decided, or withdrew it, meanwhile, or the limit is no lower already.
     """
     _require_staff(actor)
     with transaction.atomic():
@@ -86,6 +84,7 @@ def approve(
             region=request.region,
             key=Quota(request.key),
             limit=granted,
+            only_up=True,
         )
         _record(actor, "quota:approve", settled)
         _mail(settled)
@@ -176,6 +175,13 @@ def _mail(request: QuotaRequest) -> None:
         subject=_("%(team)s: your request for a higher limit") % {"team": request.team.name},
         body=f"{said}\n\n{request.team.name}, {request.region.name}\n",
     )
+
+
+def _require_withdrawer(actor: User, request: QuotaRequest) -> None:
+    own = request.asked_by_id == actor.pk
+    asks = own and access.allows(actor, access.Permission.QUOTA_REQUEST, request.team)
+    if not asks and not access.allows(actor, access.Permission.TEAM_MANAGE, request.team):
+        raise Denied(_("Only who asked, and the team's admins, may withdraw this."))
 
 
 def _require_staff(actor: User) -> None:

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from commands.errors import Denied
+from commands.errors import Conflict, Denied
 from commands.models import (
     Command,
     CommandVersion,
@@ -166,19 +166,34 @@ def _note(ledger: QuotaLedger, key: Quota, day: date, used: int) -> None:
 
 
 @transaction.atomic
-def set_limit(*, actor: User, team: Team, region: Region, key: Quota, limit: int) -> QuotaOverride:
+def set_limit(
+    *, actor: User, team: Team, region: Region, key: Quota, limit: int, only_up: bool = False
+) -> QuotaOverride:
     """Give the team a limit of its own in ``region``, in force at once.
 
     A limit below the present use takes nothing away: what is there stays, nothing is added.
-    Raises Denied unless ``actor`` is staff; Invalid if the limit is out of range.
+    Raises Denied unless ``actor`` is staff; Invalid if the limit is out of range; with ``only_up``
+    Conflict unless it is above the present one.
     """
     if not (actor.is_active and (actor.is_staff or actor.is_superuser)):
         raise Denied(_("Only administrators of the console may change quotas."))
+    # Of two who set it at a time the second one sees what the first has set.
+    _lock(team, region)
+    wanted = rules.check_limit(key, limit)
+    present = _usage(team, region, key, used=0).limit
+    if only_up and wanted <= present:
+        raise Conflict(
+            _(
+                "The limit is %(limit)s already. Grant more than that, or decline the request and "
+                "say so."
+            )
+            % {"limit": f"{present:,}"}
+        )
     override, _made = QuotaOverride.objects.update_or_create(
         team=team,
         region=region,
         key=key.value,
-        defaults={"limit": rules.check_limit(key, limit)},
+        defaults={"limit": wanted},
     )
     audit.record(
         actor=actor,

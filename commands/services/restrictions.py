@@ -31,6 +31,7 @@ def set_all(
     access.require(actor, access.Permission.TEAM_MANAGE, membership.team)
     # Else somebody could get the role of an admin at this moment, and stay narrowed.
     membership = members.locked(membership)
+    access.require(actor, access.Permission.TEAM_MANAGE, membership.team)
     pairs = sorted({(kind, value.strip()) for kind, value in wanted})
     if pairs and membership.role == Role.TEAM_ADMIN:
         raise Invalid(_("A team admin can't be narrowed. Give another role first."), field="role")

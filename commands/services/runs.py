@@ -330,6 +330,14 @@ _TAKEN_AWAY = (
         "longer run it here. So nobody knows whether the script began. It is not run again."
     ),
 )
+_NOWHERE = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "A worker was lost while it started this, and since then the instance or its jump host "
+        "was switched off, or is no longer one that it may run on. So nobody knows whether the "
+        "script began. It is not run again."
+    ),
+)
 _CHANGED = (
     ErrorCode.OUTCOME_UNKNOWN,
     gettext_noop(
@@ -346,18 +354,34 @@ def _refusal(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] 
         return _NEVER_REACHED
     if run.deadline is not None and run.deadline < now:
         return _NOT_DELIVERED
+    return (
+        _closed(instance, invocation)
+        or _forbidden(instance, invocation, rights)
+        or rights.unapproved(invocation)
+    )
+
+
+def _closed(instance: Instance, invocation: Invocation) -> tuple[ErrorCode, str] | None:
+    """Why nothing of the task's kind may begin on an instance, whoever created it."""
     if not instance.enabled:
         return ErrorCode.NO_LONGER_ALLOWED, gettext_noop(
             "The instance was switched off in the console."
         )
     if reason := eligibility.never(instance, CommandType(invocation.type)):
         return ErrorCode.COMMAND_NOT_APPLICABLE, reason
+    if obstacle := jumps.obstacle(instance):
+        return ErrorCode.NO_LONGER_ALLOWED, obstacle
+    return None
+
+
+def _forbidden(
+    instance: Instance, invocation: Invocation, rights: _Rights
+) -> tuple[ErrorCode, str] | None:
+    """Why the team, or who created the task, may not run it on an instance any more."""
     if not rights.may_use(invocation.team, instance):
         return ErrorCode.NO_LONGER_ALLOWED, gettext_noop(
             "The team may no longer use this instance."
         )
-    if obstacle := jumps.obstacle(instance):
-        return ErrorCode.NO_LONGER_ALLOWED, obstacle
     if not rights.allows(invocation.created_by, invocation.permission, invocation.team):
         return (
             ErrorCode.NO_LONGER_ALLOWED,
@@ -370,7 +394,7 @@ def _refusal(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] 
                 "The membership of who created the task was narrowed: it no longer covers this."
             ),
         )
-    return rights.unapproved(invocation)
+    return None
 
 
 def _changed_since(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode, str] | None:
@@ -378,28 +402,22 @@ def _changed_since(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode,
 
     One that is to be stopped may: it is told so first, and then begins nothing.
     """
+    instance, invocation = run.instance, run.invocation
     if run.base:
         return None
-    if run.status != RunStatus.STOPPING and not _is_allowed(run, rights):
-        return _TAKEN_AWAY
+    if instance is not None and run.status != RunStatus.STOPPING:
+        if _forbidden(instance, invocation, rights):
+            return _TAKEN_AWAY
+        if _closed(instance, invocation):
+            return _NOWHERE
     try:
         if approved.is_as_asked(run):
             return None
     except ImproperlyConfigured as error:
         log.error("The approval of run %s can't be checked: %s", run.pk, error)
         return _UNUSABLE
-    approved.outdate(run.invocation, now)
+    approved.outdate(invocation, now)
     return _CHANGED
-
-
-def _is_allowed(run: Run, rights: _Rights) -> bool:
-    """Whether the team may still use the instance, and who created the task still run it there."""
-    instance, task = run.instance, run.invocation
-    return instance is None or (
-        rights.may_use(task.team, instance)
-        and rights.allows(task.created_by, task.permission, task.team)
-        and rights.is_left(task, instance)
-    )
 
 
 class _Altered(Exception):

@@ -49,6 +49,18 @@ class ServiceAdmin(_ModelAdmin[_M]):
         except CommandConsoleError as error:
             return self.refused(request, error)
 
+    def delete_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Deleting one; asked again, with a sentence, where a service refused it."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except CommandConsoleError as error:
+            return self.refused(request, error)
+
     def refused(self, request: HttpRequest, error: CommandConsoleError) -> HttpResponse:
         """Say why nothing was changed, on the same page."""
         tell(request, error)
@@ -57,6 +69,12 @@ class ServiceAdmin(_ModelAdmin[_M]):
     def has_delete_permission(self, request: HttpRequest, obj: _M | None = None) -> bool:
         """Nobody, unless there is a service for it."""
         return False
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Django's own deletes all rows or stops in between, and notes first what it may not do."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
 
 
 class ReadOnlyAdmin(ServiceAdmin[_M]):

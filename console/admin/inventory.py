@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
@@ -21,7 +22,7 @@ from commands.errors import CommandConsoleError
 from commands.models import Credential, Grant, HostKeyChange, Instance, Region, User
 from commands.services import administration, credentials, instances, lending
 from console import resolve
-from console.admin.base import ReadOnlyAdmin, ServiceAdmin, each
+from console.admin.base import ReadOnlyAdmin, ServiceAdmin, ask_first, each
 
 if TYPE_CHECKING:
     _InstanceForm = forms.ModelForm[Instance]
@@ -81,6 +82,7 @@ class InstanceAdmin(ServiceAdmin[Instance]):
     search_fields = ["name", "uid", "host"]
     fields = ["name", "team", "region", "host", "port", "user", "fingerprint", "jump_host"]
     readonly_fields = ["name", "team", "region", "host", "port", "user", "fingerprint"]
+    actions = ["remove"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody: a host key is read and confirmed where an instance is added."""
@@ -111,10 +113,36 @@ class InstanceAdmin(ServiceAdmin[Instance]):
         """Remove it as anywhere else."""
         instances.remove_instance(actor=request.user, instance=obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Instance]) -> None:
-        """Remove each of them."""
-        for instance in queryset:
-            self.delete_model(request, instance)
+    @admin.action(description=_("Remove selected instances"), permissions=["delete"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[Instance]) -> HttpResponse | None:
+        """Ask first, then remove each that may be, those behind jump hosts before these."""
+        chosen = sorted(
+            queryset.select_related("team"), key=lambda instance: instance.jump_host_id is None
+        )
+        if "confirmed" not in request.POST:
+            return ask_first(
+                self,
+                request,
+                chosen,
+                action="remove",
+                title=gettext("Remove instances"),
+                explanation=gettext(
+                    "The console forgets them. What runs there goes on and is not followed any "
+                    "longer; past runs stay."
+                ),
+                button=gettext("Remove these instances"),
+            )
+
+        def remove(actor: User, instance: Instance) -> None:
+            # One transaction with what follows; afterwards nothing tells which row it was.
+            self.log_deletions(request, Instance.objects.filter(pk=instance.pk))
+            instances.remove_instance(actor=actor, instance=instance)
+
+        done = each(request, chosen, remove)
+        if done:
+            text = ngettext("%(n)d instance was removed.", "%(n)d instances were removed.", done)
+            self.message_user(request, text % {"n": done}, messages.SUCCESS)
+        return None
 
 
 class WriteOnlyText(forms.Textarea):
@@ -217,12 +245,6 @@ class GrantAdmin(ServiceAdmin[Grant]):
     def has_delete_permission(self, request: HttpRequest, obj: Grant | None = None) -> bool:
         """Whoever has Django's permission, and is an admin of the team that owns it."""
         return request.user.has_perm("commands.delete_grant")
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Taking back says what happens; deleting would do the same."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
 
     @admin.display(description=_("lent by"))
     def owner(self, grant: Grant) -> str:

@@ -352,6 +352,24 @@ def test_selected_requests_are_approved(clerk, ask, place):
     assert "Approved: 200" in clerk.get(f"{REQUESTS}{first.pk}/history/").text
 
 
+def test_of_selected_requests_none_lowers_a_limit(clerk, ask, place):
+    overtaken, other = ask(), ask(key=Quota.TASKS_PER_DAY, wanted=6_000)
+    staff = User.objects.create_user("another", is_staff=True)
+    quotas.set_limit(actor=staff, **place, key=SAVED, limit=500)
+    answer = clerk.post(REQUESTS, choose("approve", overtaken, other), follow=True)
+    assert "1 request approved." in answer.text
+    assert "The limit is 500 already." in answer.text
+    assert quotas.limit(**place, key=SAVED) == 500
+    assert quotas.limit(**place, key=Quota.TASKS_PER_DAY) == 6_000
+    overtaken.refresh_from_db()
+    assert overtaken.state == "pending"
+    assert "Approved" not in clerk.get(f"{REQUESTS}{overtaken.pk}/history/").text
+    page = f"{REQUESTS}{overtaken.pk}/change/"
+    answer = clerk.post(page, {"decision": "approve", "granted": "200"}, follow=True)
+    assert "The limit is 500 already." in answer.text
+    assert quotas.limit(**place, key=SAVED) == 500
+
+
 def test_declining_asks_why_first(clerk, ask):
     asked = ask()
     answer = clerk.post(REQUESTS, choose("decline", asked))

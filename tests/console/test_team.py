@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 from commands.models import (
     AuditEvent,
     Grant,
+    Instance,
     InstanceTag,
     Invitation,
     Membership,
@@ -425,6 +426,20 @@ def test_the_rule_that_decides_and_what_would_change_it(cast, admin, fleet, memb
     shown = text(admin.get(f"/team/why/?member={bob.pk}&instance={fleet[1].uid}"))
     assert "has one of the tags" in shown
     assert "Or the instance gets the tag." in shown
+
+
+def test_what_is_in_the_way_on_the_instance_decides_too(cast, admin, fleet, member):
+    address = f"/team/why/?member={member(cast.bob).pk}&command=&instance=web-01&run_as="
+    assert "bob can</h2>" in admin.get(address).text
+    Instance.objects.filter(pk=fleet[0].pk).update(connection="host_key_changed")
+    shown = text(admin.get(address))
+    assert "bob can't" in shown
+    assert "Its host key is not the one that was confirmed." in shown
+    Instance.objects.filter(pk=fleet[1].pk).update(enabled=False)
+    Instance.objects.filter(pk=fleet[0].pk).update(connection="reachable", jump_host=fleet[1])
+    shown = text(admin.get(address))
+    assert "bob can't" in shown
+    assert "Its jump host is switched off in the console." in shown
 
 
 def test_others_ask_for_themselves_alone(cast, sign_in, member):

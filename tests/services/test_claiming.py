@@ -60,9 +60,41 @@ def take_back(cast, instance):
     Instance.objects.filter(pk=instance.pk).update(team=cast.other_team)
 
 
-@pytest.mark.parametrize("taken_away", [leave, narrow, take_back])
+def switch_off(cast, instance):
+    Instance.objects.filter(pk=instance.pk).update(enabled=False)
+
+
+def switch_the_way_off(cast, instance):
+    columns = ("region", "credential", "host", "user", "host_key")
+    jump_host = Instance.objects.create(
+        team=cast.team,
+        name=f"jump-{instance.pk}",
+        enabled=False,
+        **{name: getattr(instance, name) for name in columns},
+    )
+    Instance.objects.filter(pk=instance.pk).update(jump_host=jump_host)
+
+
+def become_another_system(cast, instance):
+    Instance.objects.filter(pk=instance.pk).update(os_type="windows")
+
+
+PERSON, PLACE = "may no longer run it here", "or its jump host was switched off"
+
+
+@pytest.mark.parametrize(
+    ("taken_away", "said"),
+    [
+        (leave, PERSON),
+        (narrow, PERSON),
+        (take_back, PERSON),
+        (switch_off, PLACE),
+        (switch_the_way_off, PLACE),
+        (become_another_system, PLACE),
+    ],
+)
 def test_a_start_that_was_never_answered_is_asked_for_again_only_by_who_may(
-    cast, make_instance, taken_away
+    cast, make_instance, taken_away, said
 ):
     """A worker may be lost before it has sent anything, and the next one may come much later."""
     instances = [make_instance(f"host-{number}") for number in range(3)]
@@ -75,10 +107,10 @@ def test_a_start_that_was_never_answered_is_asked_for_again_only_by_who_may(
     assert len(runs.claim(run_ids=ids, owner="lost again", now=now + LATER)) == 3
     for instance in instances:
         taken_away(cast, instance)
-        if taken_away is not take_back:
+        if taken_away in (leave, narrow):
             break
     taken = runs.claim(run_ids=ids, owner="other", now=now + 2 * LATER)
     assert [one.run_id for one in taken] == ids[1:]
     left = Run.objects.get(pk=ids[0])
     assert (left.status, left.error_code) == ("Error", "OutcomeUnknown")
-    assert "may no longer run it here" in left.error_info
+    assert said in left.error_info

@@ -9,7 +9,8 @@ from commands import access
 from commands.errors import Denied, Invalid, InvalidFields
 from commands.models import Instance, InstanceTag, Membership, Restriction, Run
 from commands.rules.again import Again
-from commands.services import invocations, library, restrictions, runs
+from commands.rules.connection import Connection
+from commands.services import explaining, invocations, library, restrictions, runs
 from commands.services.definitions import CommandInput
 from commands.services.plans import SavedInput
 
@@ -36,11 +37,11 @@ def narrow(cast):
 
 @pytest.fixture
 def saved(cast, place):
-    def keep(name="kept"):
+    def keep(name="kept", kind="RunShellScript", run_as=""):
         return library.create_command(
             actor=cast.alice,
             **place,
-            command=CommandInput(name=name, type="RunShellScript", content="echo"),
+            command=CommandInput(name=name, type=kind, content="echo", run_as=run_as),
             now=timezone.now(),
         )
 
@@ -240,12 +241,99 @@ def test_what_is_explained_is_what_happens(cast, fleet, narrow, create, saved):
         narrow(*wanted)
         for command in (None, kept):
             for instance in fleet[:2]:
-                steps = access.explain(
-                    member=cast.bob, team=cast.team, command=command, instance=instance
+                assert explained(cast, command, instance) is happens(create, command, instance), (
+                    wanted,
+                    command,
+                    instance,
                 )
-                try:
-                    create(instance, command=command)
-                    happened = True
-                except InvalidFields:
-                    happened = False
-                assert steps[-1].passes is happened, (wanted, command, instance)
+
+
+def explained(cast, command, instance) -> bool:
+    steps = explaining.explain(member=cast.bob, team=cast.team, command=command, instance=instance)
+    assert all(step.passes for step in steps[:-1])
+    return steps[-1].passes
+
+
+def happens(create, command, instance) -> bool:
+    """Whether the task can be created, and a worker may begin it."""
+    try:
+        task = create(instance, command=command)
+    except InvalidFields:
+        return False
+    ids = list(task.runs.values_list("pk", flat=True))
+    return len(runs.claim(run_ids=ids, owner="w", now=timezone.now())) == 1
+
+
+def change(instance, **columns):
+    Instance.objects.filter(pk=instance.pk).update(**columns)
+
+
+@pytest.fixture
+def places(cast, make_instance):
+    """An instance in each state that decides on what may run there."""
+    web = make_instance("as it should be")
+    off = make_instance("off")
+    change(off, enabled=False)
+    for connection in Connection:
+        change(make_instance(f"found {connection}"), connection=connection.value)
+    for name, columns in {
+        "direct": {"enabled": True},
+        "disabled": {"enabled": False},
+        "withdrawn": {"team": cast.other_team},
+    }.items():
+        way = make_instance(f"way {name}")
+        change(way, **columns)
+        change(make_instance(f"behind a {name} host"), jump_host=way)
+    change(make_instance("windows"), os_type="windows")
+    assert web.enabled
+    return Instance.objects.filter(team=cast.team).select_related("jump_host").order_by("name")
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_is_explained_of_a_place_is_what_happens_there(
+    settings, cast, create, saved, places, windows
+):
+    """Type, system, switches, the last check, and the way there: what creation and dispatch ask."""
+    settings.CONSOLE_WINDOWS = True
+    kept = [saved(), saved("power", "RunPowerShellScript"), saved("bat", "RunBatScript")]
+    settings.CONSOLE_WINDOWS = windows
+    seen = set()
+    for instance in places:
+        for command in kept:
+            happened = happens(create, command, instance)
+            assert explained(cast, command, instance) is happened, (command.name, instance.name)
+            seen.add((command.name, instance.name, happened))
+        if instance.os_type == "linux":
+            happened = happens(create, None, instance)
+            assert explained(cast, None, instance) is happened, instance.name
+    assert ("kept", "as it should be", True) in seen
+    assert ("kept", "behind a direct host", True) in seen
+    assert ("power", "windows", windows) in seen
+    for refused in ("off", "found host_key_changed", "behind a disabled host", "windows"):
+        assert ("kept", refused, False) in seen
+
+
+def test_a_saved_command_is_explained_as_the_user_that_it_runs_as(
+    cast, fleet, narrow, create, saved
+):
+    kept = saved(run_as="deploy")
+    narrow((Kind.NOT_RUN_AS, "deploy"))
+    assert not happens(create, kept, fleet[0])
+    assert not explained(cast, kept, fleet[0])
+    narrow((Kind.NOT_RUN_AS, fleet[0].user))
+    assert happens(create, kept, fleet[0])
+    assert explained(cast, kept, fleet[0])
+
+
+def test_what_is_in_the_way_is_said(cast, make_instance, settings):
+    settings.CONSOLE_WINDOWS = False
+    bastion, web = make_instance("bastion"), make_instance("web-01")
+    case = {"member": cast.bob, "team": cast.team, "command": None, "instance": web}
+    web.os_type = "windows"
+    assert "CONSOLE_WINDOWS" in explaining.explain(**case)[-1].remedy
+    web.os_type, web.connection = "linux", Connection.HOST_KEY_CHANGED.value
+    assert "not the one that was confirmed" in explaining.explain(**case)[-1].why
+    web.connection, web.jump_host, bastion.enabled = Connection.REACHABLE.value, bastion, False
+    decides = explaining.explain(**case)[-1]
+    assert decides.why == "Its jump host is switched off in the console."
+    assert "another jump host" in decides.remedy

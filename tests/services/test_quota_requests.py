@@ -50,6 +50,21 @@ def test_what_is_approved_is_in_force_at_once(place, ask, staff):
     assert quotas.limit(**place, key=Quota.SAVED_COMMANDS) == 150
 
 
+@pytest.mark.parametrize("granted", [200, 500])
+def test_approving_never_lowers_what_another_administrator_set_meanwhile(
+    place, ask, staff, granted
+):
+    made = ask()
+    quotas.set_limit(actor=staff, **place, key=Quota.SAVED_COMMANDS, limit=500)
+    with pytest.raises(Conflict, match="The limit is 500 already"):
+        quota_requests.approve(actor=staff, request=made, granted=granted, now=NOON)
+    assert quotas.limit(**place, key=Quota.SAVED_COMMANDS) == 500
+    made.refresh_from_db()
+    assert made.state == "pending"
+    quota_requests.approve(actor=staff, request=made, granted=501, now=NOON)
+    assert quotas.limit(**place, key=Quota.SAVED_COMMANDS) == 501
+
+
 def test_who_asked_is_told_once(cast, ask, staff):
     made = ask()
     assert quota_requests.news_for(cast.bob) == []

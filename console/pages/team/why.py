@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from commands import access
 from commands.access import Permission
 from commands.models import Command, Instance, Membership
 from commands.rules import limits
+from commands.services import explaining
 from console import resolve
 from console.pages import approval_note
 from console.pages.team import place
@@ -62,7 +62,7 @@ def _answer(
     instance = _instance(request, scope, asked["instance"])
     if asked["instance"] and instance is None:
         return {"error": _("No instance is called that."), "wrong": "instance"}
-    steps = access.explain(
+    steps = explaining.explain(
         member=membership.user,
         team=scope.team,
         command=command,
