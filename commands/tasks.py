@@ -21,6 +21,7 @@ from commands.services import (
     quotas,
     retention,
     runs,
+    sessions,
     stopping,
     worker,
 )
@@ -83,6 +84,7 @@ def purge() -> None:
     notices.forget_tests(now=timezone.now())
     access_keys.forget_nonces(now=timezone.now())
     access_keys.forget_ended(now=timezone.now())
+    sessions.forget_expired()
 
 
 @shared_task(name=Job.NOTE_USE.value)

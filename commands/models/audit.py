@@ -1,7 +1,8 @@
 """The audit trail: what was done, by whom, from where, on what, and how it ended.
 
 Rows are copies: what they name may be renamed or deleted later. They are added and never changed;
-``services.audit`` numbers them, one after the other, and binds each to the one before.
+``services.audit`` marks them as its own, numbers them, one after the other, and binds each to the
+one before.
 """
 
 from __future__ import annotations
@@ -9,13 +10,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 from django.utils.translation import gettext_lazy as _
 
 from commands.models.team import Team
 
 if TYPE_CHECKING:
     from commands.models.team import User
+
+
+UNNUMBERED = 2**63 - 1
+"""Where an event stands that is not sealed yet: behind all that are."""
+PLACE = Func(
+    "number",
+    # Not ``Coalesce``: SQLite finds the index only if the number stands in the query itself.
+    template=f"COALESCE(%(expressions)s, {UNNUMBERED})",
+    output_field=models.BigIntegerField(),
+)
+"""Where an event stands in the trail. Unlike its key a digest covers this."""
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
@@ -26,12 +38,21 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         teams = Team.objects.of(user).filter(memberships__user=user, memberships__role="team_admin")
         return self.filter(team_uid__in=teams.values("uid"))
 
+    def before(self, event: AuditEvent) -> AuditEventQuerySet:
+        """Those that come behind ``event`` in the order of the trail, which is newest first."""
+        place = UNNUMBERED if event.number is None else event.number
+        found = self.alias(place=PLACE).filter(place__lte=place)
+        return found.exclude(place=place, pk__gte=event.pk)
+
 
 class AuditEvent(models.Model):
     """One thing that was done or refused.
 
-    ``number`` counts from 1 once the event is sealed; ``digest`` is keyed and covers all columns
-    and ``previous``, the digest of the event before.
+    ``mark`` is keyed and covers all columns: only the console itself can have put the event in. It
+    goes when the event is sealed, so that the same one can't be sealed again; ``nonce`` makes equal
+    events differ. ``number`` counts from 1 once the event is sealed; ``digest`` is keyed and covers
+    all columns and ``previous``, the digest of the event before. What was sealed before there were
+    marks has no ``nonce``.
     """
 
     class Outcome(models.TextChoices):
@@ -53,6 +74,8 @@ class AuditEvent(models.Model):
     target_name = models.CharField(max_length=150, blank=True, default="")
     details = models.JSONField(default=dict, blank=True)
 
+    nonce = models.CharField(max_length=32, blank=True, default="")
+    mark = models.CharField(max_length=64, blank=True, default="")
     number = models.BigIntegerField(null=True, unique=True)
     previous = models.CharField(max_length=64, blank=True, default="")
     digest = models.CharField(max_length=64, blank=True, default="")
@@ -62,9 +85,10 @@ class AuditEvent(models.Model):
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("audit trail")
-        ordering = ["-pk"]
+        ordering = [PLACE.desc(), "-pk"]
         indexes = [
-            models.Index(fields=["team_uid", "-id"], name="audit_of_team"),
+            models.Index(F("team_uid"), PLACE.desc(), F("id").desc(), name="audit_of_a_team"),
+            models.Index(PLACE.desc(), F("id").desc(), name="audit_in_order"),
             models.Index(fields=["id"], condition=Q(number=None), name="audit_unsealed"),
         ]
         constraints = [
@@ -75,6 +99,9 @@ class AuditEvent(models.Model):
             models.CheckConstraint(
                 condition=Q(number__isnull=True, digest="") | Q(number__gte=1) & ~Q(digest=""),
                 name="audit_sealed_whole",
+            ),
+            models.UniqueConstraint(
+                fields=["nonce"], condition=~Q(nonce=""), name="audit_nonce_once"
             ),
         ]
 

@@ -3,7 +3,8 @@
 The time counts from when the last of its runs ended; what has not ended stays. Output goes first,
 in batches with a transaction of their own, so that nobody waits long for a lock, and a purge that
 is cut short has deleted whole batches and goes on the next time. Quotas count what was begun, not
-what is still there (``services.quotas``), so nothing is given back.
+what is still there (``services.quotas``), so nothing is given back. The audit trail says of each
+purge how much of which team went.
 """
 
 from __future__ import annotations
@@ -85,22 +86,49 @@ def purge(*, now: datetime, patience_s: float = PATIENCE_S) -> Purged:
     """Delete what is kept no longer, for at most about ``patience_s`` seconds."""
     until = time.monotonic() + patience_s
     tasks = chunks = 0
-    for task in _all_expired(now):
-        for deleted in _delete_output(task, now):
-            chunks += deleted
-            if time.monotonic() >= until:
-                return Purged(tasks, chunks, complete=False)
-        tasks += _delete_task(task, now)
+    for team in Team.objects.all():
+        done = _purge(team, now, until)
+        tasks, chunks = tasks + done.tasks, chunks + done.chunks
+        if not done.complete:
+            return Purged(tasks, chunks, complete=False)
     return Purged(tasks, chunks, complete=True)
 
 
-def _all_expired(now: datetime) -> Iterator[int]:
+def _purge(team: Team, now: datetime, until: float) -> Purged:
+    tasks = chunks = 0
+    try:
+        for task in _all_expired(team, now):
+            for deleted in _delete_output(task, now):
+                chunks += deleted
+                if time.monotonic() >= until:
+                    return Purged(tasks, chunks, complete=False)
+            tasks += _delete_task(task, now)
+        return Purged(tasks, chunks, complete=True)
+    finally:  # also of what went before something failed
+        if tasks or chunks:
+            _note(team, tasks, chunks, now)
+
+
+def _note(team: Team, tasks: int, chunks: int, now: datetime) -> None:
+    over = now - timedelta(days=team.keep_days)
+    audit.record(
+        actor=None,
+        action="task:purge",
+        team=team,
+        details={
+            "tasks": tasks,
+            "output_pieces": chunks,
+            "ended_before": over.isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _all_expired(team: Team, now: datetime) -> Iterator[int]:
     """Keys of tasks whose time is over. What the caller does not delete comes once all the same."""
-    for team in Team.objects.all():
-        seen: set[int] = set()
-        while found := [key for key in _some(team, now) if key not in seen]:
-            seen.update(found)
-            yield from found
+    seen: set[int] = set()
+    while found := [key for key in _some(team, now) if key not in seen]:
+        seen.update(found)
+        yield from found
 
 
 def _some(team: Team, now: datetime) -> list[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib import import_module
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -21,6 +23,11 @@ def end_all(*, actor: User, keys: bool = False, now: datetime) -> int:
     actor.refresh_from_db(fields=["session_generation"])
     audit.record(actor=actor, action="session:end-all", target_name=actor.username, now=now)
     return access_keys.end_all(actor=actor, owner=actor, now=now) if keys else 0
+
+
+def forget_expired() -> None:
+    """Delete sessions that are over; nobody can go on with one."""
+    import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
 @transaction.atomic

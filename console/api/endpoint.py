@@ -123,7 +123,7 @@ def _wait(key: AccessKey, now: datetime) -> int:
 def _note(key: AccessKey, action: str, error: Denied, now: datetime) -> None:
     """Note what somebody was refused, as pages do, but not each of many calls."""
     name = action if action in ACTIONS else ""  # others can be called anything
-    newest = AuditEvent.objects.filter(team_uid=key.team.uid).order_by("-pk")[:LOOKED_AT]
+    newest = AuditEvent.objects.filter(team_uid=key.team.uid)[:LOOKED_AT]
     noted = AuditEvent.objects.filter(
         pk__in=newest.values("pk"),
         at__gt=now - NOTED_EVERY,

@@ -27,6 +27,7 @@ from commands.models import (
 from commands.rules.quotas import DEFINITIONS, Quota
 from commands.services import (
     access_keys,
+    audit,
     invocations,
     lending,
     library,
@@ -747,6 +748,15 @@ def test_the_audit_trail_is_read_and_nothing_else(cast, site, task):
         assert site.post(f"{trail}{event.pk}/{act}/", {"post": "yes"}).status_code == 403
     site.post(trail, choose("delete_selected", event, post="yes"))
     assert AuditEvent.objects.filter(pk=event.pk).exists()
+
+
+def test_the_audit_trail_stands_in_the_order_of_its_numbers(cast, site):
+    for name in ("first-act", "second-act"):
+        audit.record(actor=cast.bob, action="task:create", target_name=name)
+    audit.seal()
+    AuditEvent.objects.filter(target_name="first-act").update(id=10**6)
+    text = site.get(f"{ADMIN}/auditevent/").text
+    assert text.index("second-act") < text.index("first-act") < text.index("audit:begin")
 
 
 def test_requests_are_nobody_s_to_add_or_delete(clerk, site, ask):

@@ -840,6 +840,42 @@ def test_the_table_has_all_that_is_wanted_and_nothing_that_computes(admin, trail
     assert [row["who"] for row in csv.DictReader(io.StringIO(wanted))] == ["bob"]
 
 
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous")
+@pytest.mark.django_db(transaction=True)
+def test_what_is_not_sealed_comes_first_and_once(cast, admin, monkeypatch):
+    monkeypatch.setattr("console.pages.team.audit.ROWS", 1)
+    act = {"actor": cast.bob, "action": "task:create", "team": cast.team}
+    audit.record(**act, target_name="sealed")
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "seal", lambda: 0)
+        for name in ("older", "newer"):
+            audit.record(**act, target_name=name)
+        answer = admin.get("/team/audit/events.csv")
+        shown = [event.target_name for event, _, _ in admin.get("/team/audit/").context["rows"]]
+    assert shown == ["events.csv", "newer", "older", "sealed"]
+    chunks = []
+    for chunk in answer:
+        chunks.append(chunk)
+        if b"newer" in chunk:
+            audit.seal()  # while the table is made
+    table = list(csv.DictReader(io.StringIO(b"".join(chunks).decode("utf-8-sig"))))
+    assert sorted(row["target"] for row in table) == ["events.csv", "newer", "older", "sealed"]
+
+
+def test_the_trail_is_read_in_the_order_of_an_index(cast):
+    """However long it is: of a team, of all, and where a table goes on."""
+    last = AuditEvent(pk=7, number=7)
+    team = AuditEvent.objects.filter(team_uid=cast.team.uid)
+    for events, index in (
+        (team, "audit_of_a_team (team_uid=?)"),
+        (team.before(last), "audit_of_a_team (team_uid=? AND <expr><?)"),
+        (AuditEvent.objects.all(), "audit_in_order"),
+    ):
+        plan = events[:50].explain()
+        assert index in plan
+        assert "TEMP B-TREE" not in plan
+
+
 # --- settings ---------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def test_what_is_recorded_says_who_what_where_and_on_what(cast, record):
     event = AuditEvent.objects.get(pk=made.pk)
     assert (event.actor_id, event.actor_name, event.origin) == (cast.bob.pk, "bob", "192.0.2.7")
     assert (event.team_uid, event.target_uid) == (cast.team.uid, cast.team.uid)
-    assert (event.action, event.outcome, event.number) == ("task:create", "done", 1)
+    assert (event.action, event.outcome, event.number) == ("task:create", "done", 2)
     assert record().origin == ""
 
 
@@ -58,17 +58,47 @@ def test_nobody_and_hostile_text_are_recorded_too():
 def test_events_form_a_chain(record):
     record(5)
     events = list(AuditEvent.objects.order_by("number"))
-    assert [event.number for event in events] == [1, 2, 3, 4, 5]
+    assert [event.number for event in events] == [1, 2, 3, 4, 5, 6]
     assert [event.previous for event in events] == ["", *(event.digest for event in events[:-1])]
-    assert len({event.digest for event in events}) == 5
+    assert len({event.digest for event in events}) == 6
     found = audit.verify()
-    assert found == audit.Verdict(5, f"5:{events[-1].digest}", ())
+    assert found == audit.Verdict(6, f"6:{events[-1].digest}", (), events[0].at)
+
+
+def test_a_chain_begins_with_an_event_of_its_own(cast, record):
+    before = timezone.now()
+    record(2)
+    first = AuditEvent.objects.get(number=1)
+    assert (first.action, first.actor_id, first.actor_name) == ("audit:begin", None, "")
+    assert before <= first.at <= timezone.now()
+    assert AuditEvent.objects.filter(action=audit.BEGIN).count() == 1
+    assert not AuditEvent.objects.administered_by(cast.alice).filter(action=audit.BEGIN).exists()
+
+
+def test_a_chain_of_an_earlier_version_holds_and_goes_on(record):
+    """Such has neither a beginning nor nonces."""
+    event = AuditEvent(at=timezone.now(), action="task:create", number=1)
+    event.digest = audit.digest_of(event)
+    event.save()
+    head = AuditHead(pk=1, number=1, digest=event.digest)
+    head.seal = audit.seal_of(head)
+    head.save()
+    record(2)
+    found = audit.verify()
+    assert (found.events, found.findings, found.since) == (3, (), event.at)
 
 
 def test_what_is_rolled_back_was_not_done(record):
+    record()
+    before = audit.verify()
     with pytest.raises(RuntimeError), transaction.atomic():
         record()
         raise RuntimeError
+    assert audit.verify() == before
+    assert before.events == AuditEvent.objects.count() == 2
+
+
+def test_a_console_that_nobody_uses_yet_has_no_trail(db):
     assert audit.verify() == audit.Verdict(0, "0:", ())
 
 
@@ -97,7 +127,7 @@ def test_every_change_is_found(record, change):
 
 
 def test_cutting_the_end_off_and_moving_the_head_there_is_found(record):
-    record(3)
+    record(2)
     second = AuditEvent.objects.get(number=2)
     raw("DELETE FROM commands_auditevent WHERE number = 3")
     raw("UPDATE commands_audithead SET number = 2, digest = %s", second.digest)
@@ -118,7 +148,7 @@ def test_a_chain_that_was_made_anew_with_another_key_is_found(record, settings):
 
 
 def test_a_database_put_back_to_an_older_state_is_found_by_what_was_kept_elsewhere(record):
-    record(2)
+    record(1)
     head = AuditHead.objects.values().get()
     record(1)
     kept = audit.verify().head
@@ -170,15 +200,17 @@ def test_many_at_once_form_one_chain(cast, record):
         thread.join()
     while audit.seal():
         pass
-    assert audit.verify().events == 80
+    assert audit.verify().events == 81
     assert audit.verify().findings == ()
 
 
 def test_by_hand(record, capsys):
     record(2)
     call_command("verify_audit")
-    head = audit.verify().head
-    assert f"2 events hold. Keep this head elsewhere: {head}" in capsys.readouterr().out
+    head, since = audit.verify().head, AuditEvent.objects.get(number=1).at
+    assert capsys.readouterr().out == (
+        f"3 events hold since {since:%Y-%m-%d %H:%M} UTC. Keep this head elsewhere: {head}\n"
+    )
     call_command("verify_audit", expect=head)
     raw("UPDATE commands_auditevent SET actor_name = 'eve' WHERE number = 1")
     with pytest.raises(CommandError, match="does not hold"):

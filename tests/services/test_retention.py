@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
+from commands import tasks
 from commands.errors import Denied, Invalid
-from commands.models import Command, Invocation, OutputChunk, Run
+from commands.models import AuditEvent, Command, Invocation, OutputChunk, Run
 from commands.rules import limits
 from commands.rules.quotas import Quota
 from commands.rules.status import Phase, RunStatus
@@ -127,9 +130,78 @@ def test_more_than_are_looked_up_at_once(task, monkeypatch):
     assert retention.purge(now=NOW).tasks == 5
 
 
+def purges() -> list[AuditEvent]:
+    return list(AuditEvent.objects.filter(action="task:purge").order_by("pk"))
+
+
+def test_the_trail_says_how_much_of_which_team_went(cast, task):
+    task(29)
+    task(30)
+    retention.purge(now=NOW)
+    (event,) = purges()
+    assert (event.team_uid, event.actor_id, event.origin) == (cast.team.uid, None, "")
+    over = NOW - timedelta(days=28)
+    assert event.details == {
+        "tasks": 2,
+        "output_pieces": 12,
+        "ended_before": over.isoformat(timespec="seconds"),
+    }
+    retention.purge(now=NOW)  # nothing is left to go
+    assert purges() == [event]
+
+
+def test_a_step_that_is_cut_short_stands_in_the_trail_too(task, monkeypatch):
+    monkeypatch.setattr(retention, "CHUNKS_AT_ONCE", 4)
+    task(29)
+    retention.purge(now=NOW, patience_s=0)
+    retention.purge(now=NOW)
+    gone = [(event.details["tasks"], event.details["output_pieces"]) for event in purges()]
+    assert gone == [(0, 4), (1, 2)]
+
+
+def test_what_went_before_a_failure_stands_in_the_trail(task, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(retention, "_delete_task", fail)
+    task(29)
+    with pytest.raises(ZeroDivisionError):
+        retention.purge(now=NOW)
+    assert [event.details["output_pieces"] for event in purges()] == [6]
+
+
+def test_teams_are_told_apart_in_the_trail(cast, task):
+    task(29)
+    ours = task(29)
+    Invocation.objects.filter(pk=ours.pk).update(team=cast.other_team)
+    retention.purge(now=NOW)
+    assert {(event.team_uid, event.details["tasks"]) for event in purges()} == {
+        (cast.team.uid, 1),
+        (cast.other_team.uid, 1),
+    }
+
+
+@pytest.mark.parametrize("purge", [tasks.purge, lambda: call_command("purge")])
+def test_sessions_that_are_over_go(purge):
+    over, lasting = SessionStore(), SessionStore()
+    over.set_expiry(-60)
+    lasting.set_expiry(60)
+    for session in (over, lasting):
+        session.save()
+    purge()
+    assert [each.session_key for each in Session.objects.all()] == [lasting.session_key]
+
+
+def test_by_hand_the_trail_says_so(task):
+    task(29)
+    call_command("purge")
+    assert [event.origin for event in purges()] == ["command line"]
+
+
 def test_by_hand(task, capsys):
     task(29)
     call_command("purge")
     assert capsys.readouterr().out == (
         "Deleted 1 tasks with 6 pieces of output.\nDeleted 0 access keys that had ended.\n"
+        "Deleted the sessions that were over.\n"
     )

@@ -1,4 +1,4 @@
-"""``manage.py purge``: delete tasks, output and ended access keys that are kept no longer."""
+"""``manage.py purge``: delete tasks, output, access keys and sessions that are kept no longer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from commands.services import access_keys, retention
+from commands.services import access_keys, retention, sessions
 from console.management.audited import AuditedCommand
 
 
@@ -15,7 +15,7 @@ class Command(AuditedCommand):
 
     help = (
         "Delete tasks and their output that are past their team's retention time, "
-        "and access keys that ended long ago."
+        "access keys that ended long ago, and sessions that are over."
     )
 
     def handle(self, **_options: Any) -> None:
@@ -24,3 +24,5 @@ class Command(AuditedCommand):
         self.stdout.write(f"Deleted {done.tasks:,} tasks with {done.chunks:,} pieces of output.")
         keys = access_keys.forget_ended(now=timezone.now())
         self.stdout.write(f"Deleted {keys:,} access keys that had ended.")
+        sessions.forget_expired()
+        self.stdout.write("Deleted the sessions that were over.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import UTC
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,7 +14,7 @@ from commands.services import audit
 class Command(BaseCommand):
     """Recomputes the chain. Fails, and says where, if it does not hold."""
 
-    help = "Verify the chain of the audit trail, and print its head."
+    help = "Verify the chain of the audit trail, and print since when it goes, and its head."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """One option: what an earlier verification printed."""
@@ -31,4 +32,7 @@ class Command(BaseCommand):
             self.stderr.write(finding)
         if found.findings:
             raise CommandError("The audit trail does not hold.")
-        self.stdout.write(f"{found.events:,} events hold. Keep this head elsewhere: {found.head}")
+        since = f" since {found.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if found.since else ""
+        self.stdout.write(
+            f"{found.events:,} events hold{since}. Keep this head elsewhere: {found.head}"
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.core.paginator import Paginator
 from django.db import connections
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import render
 from django.utils import timezone
@@ -20,6 +20,7 @@ from django.views.decorators.http import require_safe
 
 from commands.access import Permission
 from commands.models import AuditEvent
+from commands.models.audit import AuditEventQuerySet
 from commands.services import audit as service
 from console import resolve, results
 from console.pages import downloads
@@ -70,7 +71,7 @@ class Wanted:
         """Whether anything is left out."""
         return bool(self.who or self.what or self.since or self.until or self.outcome)
 
-    def of_these(self, events: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+    def of_these(self, events: AuditEventQuerySet) -> AuditEventQuerySet:
         """Those of ``events`` that are wanted."""
         if self.who:
             events = events.filter(actor_name__icontains=self.who)
@@ -127,23 +128,25 @@ def events_csv(request: HttpRequest) -> HttpResponseBase:
     return response
 
 
-def _events(request: HttpRequest, scope: Scope, wanted: Wanted) -> QuerySet[AuditEvent]:
+def _events(request: HttpRequest, scope: Scope, wanted: Wanted) -> AuditEventQuerySet:
     own = AuditEvent.objects.administered_by(resolve.person(request))
     return wanted.of_these(own.filter(team_uid=scope.team.uid))
 
 
-async def _table(events: QuerySet[AuditEvent]) -> AsyncIterator[bytes]:
+async def _table(events: AuditEventQuerySet) -> AsyncIterator[bytes]:
     yield results.BYTE_ORDER_MARK + results.table([COLUMNS])
-    before: int | None = None
-    while found := await sync_to_async(_some)(events, before):
-        yield results.table([_row(event) for event in found])
-        before = found[-1].pk
+    last: AuditEvent | None = None
+    unsealed: set[int] = set()  # sealed while the table is made they come once more
+    while found := await sync_to_async(_some)(events, last):
+        yield results.table([_row(event) for event in found if event.pk not in unsealed])
+        unsealed |= {event.pk for event in found if event.number is None}
+        last = found[-1]
 
 
-def _some(events: QuerySet[AuditEvent], before: int | None) -> list[AuditEvent]:
+def _some(events: AuditEventQuerySet, last: AuditEvent | None) -> list[AuditEvent]:
     try:
-        left = events if before is None else events.filter(pk__lt=before)
-        return list(left.order_by("-pk")[:ROWS])
+        left = events if last is None else events.before(last)
+        return list(left[:ROWS])
     finally:
         connections.close_all()
 
