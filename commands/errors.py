@@ -6,6 +6,8 @@
     │   ├── InvalidFields      several of them at once
     │   └── QuotaExceeded      a team has used up, or asks for more than, what it may use
     ├── Conflict               the request contradicts the state of things
+    │   ├── Forgotten          what it is about was done or given up meanwhile
+    │   ├── Outdated           what was chosen means something else than what was shown
     │   ├── IdempotencyMismatch  a client token came again with another request
     │   └── EditConflict         somebody else saved a newer version in the meantime
     └── ExecutionError         an instance could not be made to do something
@@ -19,7 +21,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -90,6 +92,21 @@ class Conflict(CommandConsoleError):
     """The request contradicts the present state."""
 
     code = "OperationConflict"
+
+
+class Forgotten(Conflict):
+    """What the request is about was done, or given up, in the meantime."""
+
+
+class Outdated(Conflict):
+    """Things that were chosen mean something else by now than what was shown of them.
+
+    ``ids`` are theirs.
+    """
+
+    def __init__(self, message: str, *, ids: Collection[int]) -> None:
+        super().__init__(message)
+        self.ids = frozenset(ids)
 
 
 class IdempotencyMismatch(Conflict):

@@ -214,9 +214,7 @@ TABLE: dict[str, Case] = {
     ),
     "importing.finish": Case(
         ADMIN,
-        lambda s, a: importing.finish(
-            actor=a, origin=s.origin, row_ids=set(), confirmed=True, **now()
-        ),
+        lambda s, a: importing.finish(actor=a, origin=s.origin, shown={}, confirmed=True, **now()),
     ),
     "importing.give_up": Case(ADMIN, lambda s, a: importing.give_up(actor=a, origin=s.origin)),
     "instances.add_credential": Case(

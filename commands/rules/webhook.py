@@ -1,7 +1,8 @@
 """Webhooks: which URLs and addresses they may have, and how what they get is signed.
 
 A webhook makes the console's own machine connect somewhere. So it is not led to link-local
-addresses and metadata services (``rules.reachable``), nor to that machine itself.
+addresses and metadata services (``rules.reachable``), nor to that machine itself: not by what is
+its own everywhere, and not by any other address that it has, which shows when it is connected to.
 """
 
 from __future__ import annotations
@@ -84,7 +85,13 @@ def refusal(address: str, allowed: Iterable[str] = ()) -> str:
     if found is None:
         return _refused(address) if address.rstrip(".").lower() == "localhost" else ""
     own = found.is_loopback or found.is_unspecified or found.is_multicast or found.is_reserved
-    if not own or any(found in ipaddress.ip_network(network) for network in networks):
+    return own_refusal(address, networks) if own else ""
+
+
+def own_refusal(address: str, allowed: Iterable[str] = ()) -> str:
+    """Why no webhook may be at an address of the console's own machine; "" if that is allowed."""
+    found = reachable.read(address)
+    if found and any(found in ipaddress.ip_network(network) for network in allowed):
         return ""
     return _refused(address)
 

@@ -35,6 +35,9 @@ UNDECIPHERABLE = gettext_noop(
     "The instance's credential can't be decrypted: the console lacks the encryption key it was "
     "stored with. An admin must add that key."
 )
+UNUSABLE = gettext_noop(
+    "The console can't use what it knows of this instance. The log of its worker says why."
+)
 _FORGOTTEN = {
     "connection": Connection.UNKNOWN.value,
     "connection_since": None,
@@ -172,14 +175,20 @@ def _due(now: datetime) -> InstanceQuerySet:
 
 
 def targets(rows: Iterable[Instance]) -> list[Target]:
-    """Targets with their secrets, each credential read once and alone: one may be unreadable."""
+    """Targets with their secrets, each credential read once and alone: one may be unreadable.
+
+    Whatever is wrong with one instance becomes its obstacle; the others don't suffer from it.
+    """
     credentials: dict[int, Credential | None] = {}
     found = []
     for row in rows:
         if obstacle := jumps.obstacle(row):
             found.append(Target(row.pk, None, obstacle, Connection.UNREACHABLE))
         elif _readable(row, credentials) and _readable(row.jump_host, credentials):
-            found.append(Target(row.pk, runs.endpoint(row)))
+            endpoint = runs.endpoint_or_none(row)
+            obstacle = "" if endpoint else UNUSABLE
+            state = Connection.UNKNOWN if endpoint else Connection.UNREACHABLE
+            found.append(Target(row.pk, endpoint, obstacle, state))
         else:
             found.append(Target(row.pk, None, UNDECIPHERABLE, Connection.SIGN_IN_REFUSED))
     return found

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils.crypto import constant_time_compare
 
 from commands import access, queue
 from commands.access import Permission
-from commands.errors import Conflict, Denied, Invalid
+from commands.errors import Conflict, Denied, Forgotten, Invalid, Outdated
 from commands.execution.executor import Endpoint
 from commands.models import (
     Credential,
@@ -33,10 +33,10 @@ from commands.models import (
 )
 from commands.rules.inventory_files import Entry, Inventory
 from commands.rules.known_hosts import Found, KnownHosts
-from commands.services import audit, connections, instances, judging, jumps, members, runs
+from commands.services import audit, connections, instances, judging, jumps, members
 from commands.services.judging import Line, Review
 from commands.words import gettext as _
-from commands.words import gettext_noop, kept
+from commands.words import gettext_noop, kept, ngettext
 
 KEPT = timedelta(hours=4)
 """How long an import in preparation is kept."""
@@ -52,6 +52,7 @@ _BEHIND_NOTHING = kept(
     "file again."
 )
 _IMPORTED = gettext_noop("Imported.")
+_OVER = gettext_noop("This import is done already, or was forgotten. Begin again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +134,16 @@ def review(origin: Import) -> Review:
 def choose(
     *, actor: User, origin: Import, row_ids: Collection[int], credential: Credential | None
 ) -> None:
-    """Remember which rows are chosen, and the credential for those without one. Raises Denied."""
+    """Remember which rows are chosen, and the credential for those without one.
+
+    Raises Denied, Forgotten.
+    """
     access.require(actor, Permission.INSTANCE_MANAGE, origin.team)
     _check_credential(origin.team, origin.region, credential)
+    if not Import.objects.filter(pk=origin.pk).update(credential=credential):
+        raise Forgotten(_(_OVER))
     _remember(review(origin), row_ids)
     origin.credential = credential
-    origin.save(update_fields=["credential"])
 
 
 @transaction.atomic
@@ -158,30 +163,31 @@ def ask_for_keys(*, actor: User, origin: Import) -> int:
 
 @transaction.atomic
 def finish(
-    *, actor: User, origin: Import, row_ids: Collection[int], confirmed: bool, now: datetime
+    *, actor: User, origin: Import, shown: Mapping[int, str], confirmed: bool, now: datetime
 ) -> Report:
     """Add and change the instances of the chosen rows, all or none, and forget the import.
 
-    Chosen rows without a host key are left out. ``confirmed`` is whether the person has compared
-    the keys that were read from the hosts. Raises Denied, Invalid, Conflict.
+    ``shown`` are the chosen rows: their ids, with the mark that each had when the person looked.
+    Those without a host key are left out. ``confirmed`` is whether the person has compared the
+    keys that were read from the hosts. Raises Denied, Invalid, Conflict; Forgotten if the import
+    is over, and Outdated if a chosen row means something else by now.
     """
     access.require(actor, Permission.INSTANCE_MANAGE, origin.team)
     # One import of a team at a time, so that two can't add the same name.
     members.hold(origin.team, actor, Permission.INSTANCE_MANAGE)
     if not Import.objects.filter(pk=origin.pk, expires_at__gt=now).exists():
-        raise Conflict(_("This import is done already, or was forgotten. Begin again."))
-    wanted = set(row_ids)
-    lines = review(origin).lines
-    chosen = [line for line in lines if line.importable and line.row.pk in wanted]
+        raise Forgotten(_(_OVER))
+    lines = [line for line in review(origin).lines if line.row.pk in shown]
+    _check_shown(lines, shown)
+    chosen = [line for line in lines if line.importable]
     ready = [line for line in chosen if not line.keyless]
     _check(ready, confirmed=confirmed)
     new = [line for line in ready if line.existing is None]
     changed = [line for line in ready if line.existing is not None]
     made = _add(actor, origin, new, now)
+    connections.forget_all(line.existing for line in changed if line.existing and line.moves)
     for line in changed:
         _change(actor, origin, line, made, now)
-    connections.forget_all(line.existing for line in changed if line.existing and line.moves)
-    _save_changed(changed)
     queue.enqueue(queue.Job.CHECK_CONNECTIONS)
     audit.record(
         actor=actor,
@@ -305,10 +311,25 @@ def _target(row: ImportRow) -> KeyTarget:
     if jump_host is None:
         text = _BEHIND_NOTHING % {"name": row.jump_host}
         return KeyTarget(row.pk, row.host, row.port, obstacle=text)
-    try:
-        return KeyTarget(row.pk, row.host, row.port, runs.endpoint(jump_host))
-    except ImproperlyConfigured:
-        return KeyTarget(row.pk, row.host, row.port, obstacle=connections.UNDECIPHERABLE)
+    [way] = connections.targets([jump_host])
+    return KeyTarget(row.pk, row.host, row.port, way.endpoint, way.obstacle)
+
+
+def _check_shown(lines: Sequence[Line], shown: Mapping[int, str]) -> None:
+    """Whether what was chosen is what was shown: another host key is another decision."""
+    ids = [
+        line.row.pk for line in lines if not constant_time_compare(line.mark, shown[line.row.pk])
+    ]
+    if ids:
+        text = ngettext(
+            "%(n)s row that you chose means something else by now: its host key arrived, or "
+            "somebody changed something. It is marked, and not chosen any more. Look at it again.",
+            "%(n)s rows that you chose mean something else by now: their host keys arrived, or "
+            "somebody changed something. They are marked, and not chosen any more. Look at them "
+            "again.",
+            len(ids),
+        )
+        raise Outdated(text % {"n": len(ids)}, ids=ids)
 
 
 def _check(ready: Sequence[Line], *, confirmed: bool) -> None:
@@ -373,7 +394,7 @@ def _fill(instance: Instance, line: Line) -> Instance:
 def _change(
     actor: User, origin: Import, line: Line, made: Mapping[str, Instance], now: datetime
 ) -> None:
-    """Give an instance what its row says; ``_save_changed`` writes it."""
+    """Give an instance what its row says. It is written at once: the next row may look at it."""
     instance = line.existing
     if instance is None:
         return
@@ -392,9 +413,4 @@ def _change(
             InstanceTag(instance=instance, key=key, value=value)
             for key, value in line.row.tags.items()
         )
-
-
-def _save_changed(lines: Iterable[Line]) -> None:
-    for line in lines:
-        if line.existing is not None:
-            line.existing.save()
+    instance.save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from enum import StrEnum
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils.crypto import salted_hmac
 
 from commands.models import Credential, Import, ImportRow, Instance
 from commands.models.instance import InstanceQuerySet, fingerprint
@@ -29,6 +31,10 @@ _LABELS: Mapping[str, str] = {
     "jump host": gettext_noop("Jump host"),
 }
 """Names of what a row can change."""
+
+
+_MARK = 32
+"""Hexadecimal digits of a mark. A page holds thousands of them."""
 
 
 class State(StrEnum):
@@ -88,6 +94,14 @@ class Line:
     def fingerprint(self) -> str:
         """The host key as people compare it."""
         return fingerprint(self.host_key)
+
+    @property
+    def mark(self) -> str:
+        """A keyed digest of what people are shown: whoever chooses a row chooses this of it."""
+        row = self.row
+        shown = [row.pk, self.state.value, row.host, row.port, self.host_key, self.reasons]
+        text = json.dumps(shown)
+        return salted_hmac("row of an import", text, algorithm="sha256").hexdigest()[:_MARK]
 
     def sign_in_with(self, credential: Credential | None) -> None:
         """Say what it is signed in with."""
@@ -173,6 +187,14 @@ class _Place:
         return same_host and self.port in {None, instance.port}
 
 
+_At = tuple[str, int, str]
+"""A server's address and port, and who signs in there."""
+
+
+def _place_of(one: ImportRow | Instance, user: str) -> _At:
+    return one.host.lower(), one.port, user
+
+
 class _Judgement:
     """Everything that rows are compared with, read once."""
 
@@ -180,14 +202,18 @@ class _Judgement:
         self.origin = origin
         self.rows = list(origin.rows.all())
         self._rows = {row.name: row for row in self.rows if not row.problems}
+        self._first: dict[_At, ImportRow] = {}
+        for row in self._rows.values():
+            self._first.setdefault(_place_of(row, row.user or origin.user), row)
         own = _own(origin).select_related("jump_host").prefetch_related("tags", "behind")
         self._own: dict[str, list[Instance]] = defaultdict(list)
         for instance in own:
             self._own[instance.name].append(instance)
         self._usable = list(_usable(origin).select_related("jump_host"))
-        self._at = defaultdict(list)
+        # Instances, and those rows of the file that were looked at.
+        self._at: dict[_At, list[str]] = defaultdict(list)
         for instance in self._usable:
-            self._at[instance.host.lower(), instance.port, instance.user].append(instance.name)
+            self._at[_place_of(instance, instance.user)].append(instance.name)
         # Without their secrets: a list needs none, and one of them may be unreadable.
         found = Credential.objects.filter(team=origin.team_id, region=origin.region_id)
         credentials = list(found.defer("secret", "passphrase"))
@@ -258,8 +284,7 @@ class _Judgement:
         text = line.row.jump_host
         if not text:
             return
-        jump_row = self._rows.get(text) or self._rows.get(_Place.of(text).host)
-        jump_host = None if jump_row else self._jump_host(text)
+        jump_row, jump_host = self._way(text)
         if jump_row is None and jump_host is None:
             sentence = _("Its jump host %(name)s is neither in this file nor an instance here.")
             line.wrong(sentence % {"name": text})
@@ -277,6 +302,19 @@ class _Judgement:
             line.wrong(_("It is the jump host of others, so it must be reached directly."))
         line.jump_row, line.jump_host = jump_row, jump_host
 
+    def _way(self, text: str) -> tuple[ImportRow | None, Instance | None]:
+        """What ``text`` names: a row, also where it finds the instance of one; or an instance.
+
+        Of several names for one server it is the first one, the others are not chosen at first.
+        """
+        named = self._rows.get(text) or self._rows.get(_Place.of(text).host)
+        if named and named.name not in self._own:
+            named = self._first[_place_of(named, named.user or self.origin.user)]
+        found = None if named else self._jump_host(text)
+        if found and found.team_id == self.origin.team_id and found.name in self._rows:
+            return self._rows[found.name], None
+        return named, found
+
     def _is_behind(self, row: ImportRow) -> bool:
         """Whether a row is reached through a jump host, or the instance that it stands for is."""
         return bool(row.jump_host) or any(one.jump_host_id for one in self._own.get(row.name, ()))
@@ -289,8 +327,10 @@ class _Judgement:
     def _compare(self, line: Line) -> None:
         """Whether it is there already, and what is different."""
         row, old = line.row, line.existing
+        place = _place_of(row, line.user)
+        others = self._at[place]
+        self._at[place] = [*others, row.name]
         if old is None:
-            others = self._at.get((row.host.lower(), row.port, line.user), [])
             if others:
                 line.careful = True
                 sentence = _("%(name)s has the same address and user.")

@@ -11,6 +11,9 @@ from commands.words import gettext_noop, ngettext
 # Without a name: whoever borrows an instance reads it, and the jump host may be none of theirs.
 _SWITCHED_OFF = gettext_noop("Its jump host is switched off in the console.")
 _TAKEN_AWAY = gettext_noop("Its team may no longer use its jump host.")
+_CHAIN = gettext_noop(
+    "Its jump host is reached through a jump host itself, and only one is passed through."
+)
 
 
 def check(
@@ -55,6 +58,8 @@ def obstacle(instance: Instance) -> str:
         return ""
     if not jump_host.enabled:
         return _SWITCHED_OFF
+    if jump_host.jump_host_id is not None:  # no service makes this; a database may hold it
+        return _CHAIN
     own = jump_host.team_id == instance.team_id
     if not own and not access.may_use(instance.team, jump_host):
         return _TAKEN_AWAY

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Prefetch, Q, QuerySet
 
 from commands import access, queue
@@ -474,6 +474,17 @@ def _spec(run: Run, script: Script) -> RunSpec:
 def endpoint(instance: Instance) -> Endpoint:
     """Where ``instance`` is and how to sign in there, with its secrets decrypted."""
     return _endpoint(instance, {each.credential_id: each.credential for each in _way(instance)})
+
+
+def endpoint_or_none(instance: Instance) -> Endpoint | None:
+    """The same; None, and a word in the log, where that fails: it concerns one of many."""
+    try:
+        return endpoint(instance)
+    except DatabaseError:
+        raise  # no instance is to blame for it, and it may have broken the transaction
+    except Exception as error:  # whatever is wrong with one, the others go on
+        log.error("Instance %s can't be used: %r", instance.pk, error)
+        return None
 
 
 def _way(instance: Instance) -> list[Instance]:

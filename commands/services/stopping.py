@@ -142,4 +142,4 @@ def _endpoint(row: Run, credentials: runs.Credentials) -> Endpoint | None:
     if row.instance is None or row.instance.credential_id not in credentials:
         return None
     row.instance.credential = credentials[row.instance.credential_id]
-    return runs.endpoint(row.instance)
+    return runs.endpoint_or_none(row.instance)

@@ -105,11 +105,19 @@ def _connected(address: Address, ways: list[str]) -> socket.socket:
             failed = error
             continue
         with _closing_on_error(sock):
+            _refuse_own(sock)
             if address.secure:
                 sock = _tls().wrap_socket(sock, server_hostname=address.host)
             sock.settimeout(TOTAL_S)
             return sock
     raise failed
+
+
+def _refuse_own(sock: socket.socket) -> None:
+    """Nothing is sent where both ends are one address: that is this machine. Raises NotTaken."""
+    own, peer = str(sock.getsockname()[0]), str(sock.getpeername()[0])
+    if own == peer and (why := webhook.own_refusal(peer, settings.CONSOLE_ALLOWED_NETWORKS)):
+        raise NotTaken(why)
 
 
 def _tls() -> ssl.SSLContext:

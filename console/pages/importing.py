@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from commands.access import Permission
-from commands.errors import Conflict, Invalid
+from commands.errors import Conflict, Forgotten, Invalid, Outdated
 from commands.models import Credential, Import, ImportRow
 from commands.rules import limits
 from commands.rules.inventory_files import COLUMNS
@@ -44,12 +45,18 @@ _SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row of the table: what it means, and how that is shown."""
+    """A row of the table: what it means, how that is shown, and whether it was other before."""
 
     line: Line
     label: str
     state: str
     icon: str
+    outdated: bool
+
+    @property
+    def value(self) -> str:
+        """What its box sends: which row it is, and what was shown of it."""
+        return f"{self.line.row.pk}-{self.line.mark}"
 
     @property
     def key_source(self) -> str:
@@ -104,10 +111,21 @@ def review(request: HttpRequest, uid: str) -> HttpResponse:
     """The table of what a file means (GET), and what is to become of it (POST)."""
     origin = resolve.inventory_import(request, uid)
     if origin is None:
-        messages.info(request, _("That import is done already, or was forgotten."))
-        return SeeOther(reverse("instance-import"))
+        return _over(request)
     if request.method != "POST":
         return _table(request, origin)
+    try:
+        return _act(request, origin)
+    except Forgotten:  # in another tab, in this moment
+        return _over(request)
+
+
+def _over(request: HttpRequest) -> HttpResponse:
+    messages.info(request, _("That import is done already, or was forgotten."))
+    return SeeOther(reverse("instance-import"))
+
+
+def _act(request: HttpRequest, origin: Import) -> HttpResponse:
     action = request.POST.get("action", "import")
     if action == "give-up":
         service.give_up(actor=resolve.person(request), origin=origin)
@@ -159,18 +177,23 @@ def _credentials(scope: Scope) -> QuerySet[Credential]:
     return found.defer("secret", "passphrase")
 
 
-def _ids(request: HttpRequest) -> set[int]:
-    """The rows that are ticked."""
-    sent = request.POST.getlist("rows")
-    return {int(each) for each in sent if each.isascii() and each.isdecimal() and len(each) < 19}
+def _ticked(request: HttpRequest) -> dict[int, str]:
+    """The rows that are ticked, and the marks of what was shown of them."""
+    sent = (each.partition("-") for each in request.POST.getlist("rows"))
+    return {
+        int(row): mark
+        for row, _dash, mark in sent
+        if row.isascii() and row.isdecimal() and len(row) < 19
+    }
 
 
-def _remember(request: HttpRequest, origin: Import) -> None:
+def _remember(request: HttpRequest, origin: Import, outdated: Collection[int] = ()) -> None:
+    """Keep what is ticked, but for what is outdated."""
     value = request.POST.get("credential", "")
     service.choose(
         actor=resolve.person(request),
         origin=origin,
-        row_ids=_ids(request),
+        row_ids=_ticked(request).keys() - outdated,
         credential=credential_of(origin.team, origin.region, value),
     )
 
@@ -181,10 +204,15 @@ def _finish(request: HttpRequest, origin: Import) -> HttpResponse:
         report = service.finish(
             actor=resolve.person(request),
             origin=origin,
-            row_ids=_ids(request),
+            shown=_ticked(request),
             confirmed=request.POST.get("confirmed") == "on",
             now=timezone.now(),
         )
+    except Outdated as error:
+        _remember(request, origin, error.ids)
+        return _table(request, origin, error.message, status=409, outdated=error.ids)
+    except Forgotten:
+        raise
     except (Invalid, Conflict) as error:
         return _table(request, origin, error.message, status=errors.status_code(error))
     for text in _told(report):
@@ -218,10 +246,17 @@ def _told(report: Report) -> list[str]:
 
 
 def _table(
-    request: HttpRequest, origin: Import, error: str = "", *, status: int = 200
+    request: HttpRequest,
+    origin: Import,
+    error: str = "",
+    *,
+    status: int = 200,
+    outdated: Collection[int] = (),
 ) -> HttpResponse:
+    """The table; first what is ``outdated``, so that nobody has to search for it."""
     found = service.review(origin)
-    rows = [_view(line) for line in found.lines]
+    rows = [_view(line, line.row.pk in outdated) for line in found.lines]
+    rows.sort(key=lambda view: not view.outdated)
     chosen = [line for line in found.lines if line.row.chosen and line.importable]
     context: dict[str, Any] = {
         "origin": origin,
@@ -249,9 +284,9 @@ def _counts(found: Review) -> list[tuple[str, str, str, int]]:
     ]
 
 
-def _view(line: Line) -> RowView:
+def _view(line: Line, outdated: bool) -> RowView:
     label, state, icon = _LOOKS[line.state]
-    return RowView(line, str(label), state, icon)
+    return RowView(line, str(label), state, icon, outdated)
 
 
 def _reading(origin: Import) -> Reading:

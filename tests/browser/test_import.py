@@ -30,6 +30,11 @@ from commands.models import Import, Instance
 Instance.objects.filter(tags__key="imported").delete()
 Import.objects.all().delete()
 """
+EXCHANGE = """
+from commands.models import ImportRow
+first, second = (ImportRow.objects.get(name=name) for name in ("new-1", "new-2"))
+ImportRow.objects.filter(pk=second.pk).update(host_key=first.host_key)
+"""
 REMOVE = """
 from commands.models import Credential
 Credential.objects.filter(name="Key of the import").delete()
@@ -148,6 +153,26 @@ def test_without_javascript(visit, servers):
     expect(row(page, "silent")).to_contain_text("Not known yet")
     page.get_by_role("checkbox", name="I compared the fingerprints").check()
     page.get_by_role("button", name="Import 2 instances").click()
+    expect(page.get_by_text("2 instances were added.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_was_not_shown_is_not_imported(visit, servers, console, scripts):
+    page = visit(java_script_enabled=scripts)
+    bring(page, servers, servers.known_hosts)
+    console.manage("shell", "-c", EXCHANGE)
+    page.get_by_role("button", name="Import 2 instances").click()
+    said = page.get_by_role("alert").first
+    expect(said).to_contain_text("1 row that you chose means something else by now")
+    if scripts:
+        expect(said).to_be_focused()
+        assert_fits(page)
+    second = page.get_by_role("checkbox", name="new-2", exact=True)
+    expect(second).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="new-1", exact=True)).to_be_checked()
+    expect(page.locator(".lines tbody tr").first).to_contain_text("Not what was shown when you")
+    second.check()
+    page.locator("#import").click()
     expect(page.get_by_text("2 instances were added.")).to_be_visible()
 
 

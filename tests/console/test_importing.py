@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
@@ -10,6 +12,7 @@ from commands.models import Import, ImportRow, Instance
 from commands.rules import limits
 from commands.services import importing
 from commands.services.importing import Key
+from console import resolve
 from tests.conftest import HOST_KEY
 from tests.filled import shown_fields
 
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 URL = "/instances/import/"
 CSV = "name,host,user\nweb-01,a.example,deploy\nweb-02,b.example,deploy\n-bad-,-x,deploy\n"
+OTHER_KEY = HOST_KEY[:-4] + "AAAA"
 KNOWN = f"a.example {HOST_KEY}\n@cert-authority *.example {HOST_KEY}\n"
 
 
@@ -166,6 +170,73 @@ def test_host_keys_that_are_read(alice, sent):
     assert not Instance.objects.exists()
     assert pressed(alice, url, "import", confirmed="on").status_code == 303
     assert Instance.objects.get().host_key == HOST_KEY
+
+
+def shown_on(client, url):
+    fields = shown_fields(client.get(url).content.decode(), "import-form")
+    fields.pop("action", None)
+    return fields
+
+
+def test_a_key_that_arrives_while_others_are_compared(alice, sent):
+    url = begun(alice, {**sent, "known_hosts": ""})
+    pressed(alice, url, "keys")
+    first, second = ImportRow.objects.filter(wanted=True)
+    importing.record_keys(keys=[Key(first.pk, HOST_KEY)])
+    fields = shown_on(alice, url)
+    importing.record_keys(keys=[Key(second.pk, HOST_KEY)])
+    answer = alice.post(url, {**fields, "confirmed": "on", "action": "import"})
+    page = answer.content.decode()
+    assert answer.status_code == 409
+    assert "1 row that you chose means something else by now" in page
+    assert page.count("Not what was shown when you chose it") == 1
+    assert page.index("web-02") < page.index("web-01")  # it comes first
+    assert not Instance.objects.exists()
+    chosen = ImportRow.objects.filter(chosen=True, name__startswith="web")
+    assert [row.name for row in chosen] == ["web-01"]
+    assert pressed(alice, url, "import", confirmed="on").status_code == 303
+    assert [one.name for one in Instance.objects.all()] == ["web-01"]
+
+
+def test_a_new_one_that_somebody_else_added_meanwhile(alice, sent, make_instance):
+    url = begun(alice, sent)
+    fields = shown_on(alice, url)
+    old = make_instance("web-01", host="10.9.9.9", host_key=OTHER_KEY)
+    answer = alice.post(url, {**fields, "action": "import"})
+    page = answer.content.decode()
+    assert answer.status_code == 409
+    assert "Host: 10.9.9.9 → a.example." in page
+    kept = Instance.objects.get(pk=old.pk)
+    assert (kept.host, kept.host_key) == ("10.9.9.9", OTHER_KEY)
+    # Who looks and chooses it again means it.
+    rows = re.findall(r'value="(\d+-[0-9a-f]+)"', page)
+    assert pressed(alice, url, "import", rows=rows).status_code == 303
+    assert Instance.objects.get(pk=old.pk).host_key == HOST_KEY
+
+
+def test_rows_without_a_mark_are_shown_first(alice, sent):
+    url = begun(alice, sent)
+    row = ImportRow.objects.get(name="web-01")
+    for value in (f"{row.pk}", f"{row.pk}-", f"{row.pk}-{'0' * 32}", f"{row.pk}-é"):
+        assert pressed(alice, url, "import", rows=[value]).status_code == 409
+    assert not Instance.objects.exists()
+
+
+@pytest.mark.parametrize("action", ["choose", "keys", "import"])
+def test_one_that_ends_in_this_moment(alice, sent, monkeypatch, action):
+    url = begun(alice, sent)
+    fields = shown_on(alice, url)
+    real = resolve.inventory_import
+
+    def found_then_gone(request, uid):
+        origin = real(request, uid)
+        Import.objects.all().delete()
+        return origin
+
+    monkeypatch.setattr(resolve, "inventory_import", found_then_gone)
+    answer = alice.post(url, {**fields, "action": action})
+    assert (answer.status_code, answer["Location"]) == (303, URL)
+    assert "That import is done already, or was forgotten." in alice.get(URL).content.decode()
 
 
 def test_nothing_is_chosen(alice, sent):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands import queue
-from commands.errors import Conflict, ConnectFailed, Denied, Invalid
+from commands.errors import Conflict, ConnectFailed, Denied, Forgotten, Invalid, Outdated
 from commands.execution import hostkey
 from commands.execution.fake import FakeExecutor
 from commands.models import Credential, Import, ImportRow, Instance, Membership, Role
@@ -21,8 +21,8 @@ from commands.rules import known_hosts
 from commands.rules.inventory_files import NAME, checked_text, read_csv
 from commands.rules.ssh_config import read as read_config
 from commands.rules.status import ErrorCode
-from commands.services import importing, instances, keyreading
-from commands.services.importing import Report
+from commands.services import importing, instances, judging, keyreading
+from commands.services.importing import Key, Report
 from commands.services.judging import State
 from commands.services.worker import Worker
 from tests.conftest import HOST_KEY
@@ -54,12 +54,15 @@ def begin(cast, credential):
 @pytest.fixture
 def finish(cast):
     def go(origin, names=None, confirmed=False, actor=None):
-        rows = origin.rows.filter(chosen=True) if names is None else origin.rows
-        wanted = rows.all() if names is None else rows.filter(name__in=names)
+        lines = importing.review(origin).lines
         return importing.finish(
             actor=actor or cast.alice,
             origin=origin,
-            row_ids=[row.pk for row in wanted],
+            shown={
+                line.row.pk: line.mark
+                for line in lines
+                if (line.row.chosen if names is None else line.row.name in names)
+            },
             confirmed=confirmed,
             now=timezone.now(),
         )
@@ -169,6 +172,68 @@ def test_the_same_address_under_another_name_is_not_chosen(begin, make_instance)
     assert line.reasons == ["old has the same address and user."]
 
 
+def test_two_names_for_one_server_in_one_file(begin):
+    text = "Host web www\n HostName a.example\n User u\nHost web2\n HostName A.EXAMPLE\n User v\n"
+    web, www, web2 = sorted(importing.review(begin(text, read=read_config)).lines, key=line_number)
+    assert (web.careful, web.row.chosen, web.reasons) == (False, True, [])
+    assert (www.state, www.careful, www.row.chosen) == (State.NEW, True, False)
+    assert www.reasons == ["web has the same address and user."]
+    assert (web2.careful, web2.reasons) == (False, [])
+
+
+def line_number(line):
+    return line.row.line, line.row.pk
+
+
+def test_a_new_name_for_where_the_file_moves_an_instance(begin, make_instance):
+    make_instance("a", host="old.example", user="u")
+    line, _ = importing.review(begin("name,host,user\na,a.example,u\nb,a.example,u\n")).lines[::-1]
+    assert (line.row.name, line.careful, line.reasons) == (
+        "b",
+        True,
+        ["a has the same address and user."],
+    )
+
+
+def test_a_jump_host_by_its_second_name_is_the_one_that_is_imported(begin, finish):
+    text = (
+        "Host gate gate.example\n HostName gate.example\n User u\n"
+        "Host web\n HostName a.example\n User u\n ProxyJump gate.example\n"
+    )
+    known = f"*.example {HOST_KEY}\n"
+    assert finish(begin(text, known=known, read=read_config)) == Report(2, 0, 0)
+    assert Instance.objects.get(name="web").jump_host.name == "gate"
+    again = begin(text, known=known, read=read_config)
+    assert meanings(again) == {"gate": State.SAME, "web": State.SAME, "gate.example": State.NEW}
+
+
+@pytest.mark.parametrize("change", ["key", "name", "instance", "none"])
+def test_only_what_was_shown_is_imported(begin, finish, cast, make_instance, change):
+    origin = begin(known=f"a.example {HOST_KEY}")
+    old = make_instance("b", host="old.example") if change == "instance" else None
+    lines = importing.review(origin).lines
+    shown = {line.row.pk: line.mark for line in lines}
+    b = next(line.row for line in lines if line.row.name == "b")
+    if change == "key":
+        ImportRow.objects.filter(pk=b.pk).update(wanted=True)
+        importing.record_keys(keys=[Key(b.pk, ECDSA)])
+    elif change == "name":
+        make_instance("b", host="old.example")
+    elif old:
+        Instance.objects.filter(pk=old.pk).update(host="newer.example")
+    given = {"actor": cast.alice, "origin": origin, "confirmed": True, "now": timezone.now()}
+    before = list(Instance.objects.values())
+    if change == "none":
+        assert importing.finish(**given, shown=shown) == Report(1, 0, 1)
+        return
+    with pytest.raises(Outdated) as caught:
+        importing.finish(**given, shown=shown)
+    assert caught.value.ids == {b.pk}
+    assert list(Instance.objects.values()) == before
+    with pytest.raises(Outdated):
+        importing.finish(**given, shown={b.pk: ""})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -265,6 +330,47 @@ def test_a_row_behind_one_that_is_there_already(begin, finish, make_instance):
     assert Instance.objects.get(name="web").jump_host == gate
 
 
+@pytest.mark.parametrize("named", ["g", "10.0.0.2", "ops@10.0.0.2:22"])
+def test_a_chain_within_one_file(begin, finish, named):
+    rows = {"a": "10.0.0.1", "g": "10.0.0.2", "h": "10.0.0.3"}
+    known = "".join(f"{host} {HOST_KEY}\n" for host in rows.values())
+    direct = "".join(f"{name},{host},\n" for name, host in rows.items())
+    finish(begin("name,host,jump host\n" + direct, known=known, user="u"))
+    origin = begin(f"name,host,jump host\na,10.0.0.1,{named}\ng,10.0.0.2,h\nh,10.0.0.3,\n")
+    assert meanings(origin) == {"a": State.WRONG, "g": State.CHANGED, "h": State.SAME}
+    assert finish(origin) == Report(0, 1, 0)
+    behind = Instance.objects.exclude(jump_host=None)
+    assert [(one.name, one.jump_host.name) for one in behind] == [("g", "h")]
+
+
+def test_a_row_may_look_at_what_the_one_before_it_changed(begin, finish, monkeypatch):
+    known = "".join(f"10.0.0.{number} {HOST_KEY}\n" for number in (1, 2, 3))
+    finish(begin("name,host\na,10.0.0.1\ng,10.0.0.2\nh,10.0.0.3\n", known=known, user="u"))
+    origin = begin("name,host,jump host\na,10.0.0.1,g\ng,10.0.0.2,h\n")
+    # Even if nobody had noticed when the file was read.
+    monkeypatch.setattr(judging._Judgement, "_is_behind", lambda *_: False)
+    with pytest.raises(Invalid, match="so it must be reached directly"):
+        finish(origin, names=["a", "g"])
+    assert not Instance.objects.exclude(jump_host=None).exists()
+
+
+def test_a_jump_host_that_can_not_be_used_stops_no_other_host(begin, cast, make_instance):
+    gate = make_instance("gate", host="gate.example")
+    origin = begin("host,user,jump host\nx.example,u,gate\ny.example,u,\n", known="")
+    importing.ask_for_keys(actor=cast.alice, origin=origin)
+    # A chain, as no service makes it.
+    ways = [make_instance("farther"), make_instance("farthest")]
+    other = Credential.objects.create(
+        team=cast.team, region=cast.region, name="other", kind="password", secret="p"
+    )
+    Instance.objects.filter(pk=ways[1].pk).update(credential=other)
+    Instance.objects.filter(pk=ways[0].pk).update(jump_host=ways[1])
+    Instance.objects.filter(pk=gate.pk).update(jump_host=ways[0])
+    x, y = importing.claim_keys(busy=(), limit=9, now=timezone.now())
+    assert (x.jump, y.obstacle) == (None, "")
+    assert "only one is passed through" in x.obstacle
+
+
 @pytest.mark.parametrize("text", ["gate", "ops@gate.example", "gate.example:2222", "ID"])
 def test_ways_to_name_a_jump_host(begin, make_instance, text):
     gate = make_instance("gate", host="gate.example", port=2222)
@@ -288,12 +394,14 @@ def test_one_failure_writes_nothing(begin, finish, monkeypatch):
 def test_an_import_is_done_once(begin, finish):
     origin = begin()
     twin = Import.objects.get(pk=origin.pk)
-    rows = [row.pk for row in origin.rows.all()]
+    rows = {row.pk: "" for row in origin.rows.all()}
     finish(origin)
-    with pytest.raises(Conflict, match="done already"):
+    with pytest.raises(Forgotten, match="done already"):
         importing.finish(
-            actor=twin.created_by, origin=twin, row_ids=rows, confirmed=True, now=timezone.now()
+            actor=twin.created_by, origin=twin, shown=rows, confirmed=True, now=timezone.now()
         )
+    with pytest.raises(Forgotten, match="done already"):
+        importing.choose(actor=twin.created_by, origin=twin, row_ids=rows, credential=None)
     assert Instance.objects.count() == 2
 
 

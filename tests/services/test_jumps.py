@@ -247,3 +247,50 @@ def test_a_jump_host_at_another_address_makes_what_is_behind_it_unknown(cast, ma
     finding = connections.Finding(target[0], Connection.REACHABLE, NOW + timedelta(hours=2))
     Instance.objects.update(checked_at=NOW)
     assert connections.record(findings=[finding]) == 0
+
+
+@pytest.fixture
+def chained(cast, behind, bastion, make_instance):
+    """An instance behind two others, as no service makes it; the farthest signs in otherwise."""
+    other = instances.add_credential(
+        actor=cast.alice, team=cast.team, region=cast.region, name="other", password="p"
+    )
+    farthest = make_instance("farthest")
+    Instance.objects.filter(pk=farthest.pk).update(credential=other)
+    Instance.objects.filter(pk=bastion.pk).update(jump_host=farthest)
+    return Instance.objects.get(pk=behind.pk)
+
+
+def test_a_chain_in_the_database_stops_no_check_of_others(chained, make_instance):
+    fine = make_instance("fine")
+    Instance.objects.update(checked_at=None)
+    found = connections.claim(instance_ids=[chained.pk, fine.pk], now=NOW)
+    targets = {target.instance_id: target for target in found}
+    assert targets[fine.pk].endpoint == runs.endpoint(fine)
+    broken = targets[chained.pk]
+    assert (broken.endpoint, broken.state) == (None, Connection.UNREACHABLE)
+    assert "only one is passed through" in broken.obstacle
+
+
+def test_no_run_begins_behind_a_chain(cast, chained):
+    run, take = claim(cast, chained)
+    assert take() == []
+    run.refresh_from_db()
+    assert (run.status, run.error_code) == ("Aborted", "NoLongerAllowed")
+    assert "only one is passed through" in run.error_info
+
+
+def test_an_instance_that_can_not_be_used_at_all_stops_no_other(make_instance, monkeypatch):
+    fine, odd = make_instance("fine"), make_instance("odd")
+    real = runs.endpoint
+
+    def endpoint(instance):
+        if instance == odd:
+            raise ValueError("who knows")
+        return real(instance)
+
+    monkeypatch.setattr(runs, "endpoint", endpoint)
+    targets = {target.instance_id: target for target in connections.targets([odd, fine])}
+    assert targets[fine.pk].endpoint == real(fine)
+    broken = targets[odd.pk]
+    assert (broken.endpoint, broken.obstacle) == (None, connections.UNUSABLE)

@@ -18,8 +18,8 @@ from commands.execution.fake import FakeExecutor
 from commands.models import Credential, Instance, Membership, Preflight, PreflightCheck, Role, User
 from commands.rules.schema import ParameterSchema
 from commands.rules.status import ErrorCode
-from commands.services import examiner, library, plans, preflight, teams
-from commands.services.connections import UNDECIPHERABLE
+from commands.services import examiner, library, plans, preflight, runs, teams
+from commands.services.connections import UNDECIPHERABLE, UNUSABLE
 from commands.services.definitions import CommandInput
 from commands.services.plans import SavedInput, Values
 from commands.services.worker import Worker
@@ -201,6 +201,21 @@ def test_an_unreadable_credential(begin, cast, fleet):
         None,
         (ErrorCode.CREDENTIAL_UNUSABLE, UNDECIPHERABLE),
     )
+
+
+def test_one_that_can_not_be_asked_stops_no_other(begin, fleet, monkeypatch):
+    real, odd = runs.endpoint, fleet[0]
+
+    def endpoint(instance):
+        if instance == odd:
+            raise KeyError(instance.credential_id)
+        return real(instance)
+
+    monkeypatch.setattr(runs, "endpoint", endpoint)
+    begin()
+    probes = claim()
+    assert [probe.endpoint is None for probe in probes] == [True, False, False]
+    assert probes[0].problem == (ErrorCode.NO_LONGER_ALLOWED.value, UNUSABLE)
 
 
 def test_a_claim_runs_out(begin):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from commands.execution.fake import FakeExecutor
 from commands.models import OutputChunk, Run
-from commands.services import stalls
+from commands.services import runs, stalls
 from commands.services.stalls import SILENCE, Look
 from commands.services.worker import Worker
 from tests.services.carrying import create_task, finished, take, until
@@ -144,3 +144,18 @@ def test_when_it_printed_last(run):
     OutputChunk.objects.all().delete()
     run.refresh_from_db()
     assert stalls.last_output_at(run) == run.started_at
+
+
+def test_one_that_can_not_be_asked_keeps_no_other_from_being_looked_at(cast, fleet, monkeypatch):
+    real, odd = runs.endpoint, fleet[0]
+
+    def endpoint(instance):
+        if instance == odd:
+            raise KeyError(instance.credential_id)
+        return real(instance)
+
+    monkeypatch.setattr(runs, "endpoint", endpoint)
+    _, fine = create_task(cast, fleet[:2], "say a").runs.order_by("pk")
+    now = timezone.now()
+    Run.objects.update(status="Running", phase="following", started_at=now - SILENCE, base="/x")
+    assert [found.run_id for found in claimed(now)] == [fine.pk]

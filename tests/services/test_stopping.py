@@ -13,7 +13,7 @@ from commands import queue, tasks
 from commands.errors import ConnectionLost, Denied, Invalid, RunLost
 from commands.execution.executor import Ending, Finished
 from commands.execution.fake import FakeExecutor
-from commands.models import Instance, Role, Run
+from commands.models import Credential, Instance, Role, Run
 from commands.rules.rate import RateInput
 from commands.rules.status import ErrorCode
 from commands.services import endings, following, invocations, pacing, runs, stopping, teams
@@ -513,3 +513,31 @@ def test_survivors_are_named_and_output_without_room_is_counted():
     assert values["error_info"].endswith("2 processes are still running: 41 (sleep), 42 (dd).")
     assert (values["survivors"], values["lost_bytes"]) == ("41 (sleep), 42 (dd)", 7)
     assert "lost_bytes" not in endings.of_end(Finished(Ending.EXIT, 0, 0, 0))
+
+
+def test_one_that_can_not_be_asked_keeps_no_other_from_its_end(create, fleet):
+    odd, fine = create(count=2).runs.order_by("pk")
+    # A chain of jump hosts, as no service makes it, and a credential that is not looked for there.
+    other = Credential.objects.create(
+        team=odd.instance.team,
+        region=odd.instance.region,
+        name="other",
+        kind="password",
+        secret="p",
+    )
+    Instance.objects.filter(pk=fleet[2].pk).update(credential=other)
+    way = Instance.objects.create(
+        team=other.team,
+        region=other.region,
+        name="way",
+        host="10.9.9.9",
+        user="u",
+        credential=odd.instance.credential,
+        host_key="k",
+        jump_host=fleet[2],
+    )
+    Instance.objects.filter(pk=odd.instance_id).update(jump_host=way)
+    now = timezone.now()
+    Run.objects.update(status="Stopping", phase="following", stop_due=now, base="/x")
+    orders = stopping.claim(busy=(), limit=9, now=now)
+    assert [order.run_id for order in orders] == [fine.pk]

@@ -171,6 +171,42 @@ def test_a_name_for_the_machine_itself_is_refused(hook, post, monkeypatch, setti
     assert hook.got == []
 
 
+def test_an_address_that_turns_out_to_be_of_this_machine(hook, post, monkeypatch, settings):
+    """As one of a network card would: nothing tells it from others before it is connected to."""
+    settings.CONSOLE_ALLOWED_NETWORKS = []
+    monkeypatch.setattr(webhooks, "_addresses_of", lambda _: ["127.0.0.1"])
+    far = replace(post, url=f"http://outward.example:{hook.port}/")
+    assert refusal(far).startswith("127.0.0.1 leads to the console's own machine")
+    assert hook.got == []
+    settings.CONSOLE_ALLOWED_NETWORKS = ["127.0.0.1"]
+    webhooks.send(far)
+    assert len(hook.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "sent"),
+    [
+        ("10.0.4.11", "10.0.4.11", False),
+        ("fd00::7", "fd00::7", False),
+        ("10.0.4.11", "10.0.4.12", True),
+        ("fd00::7", "fd00::8", True),
+    ],
+)
+def test_both_ends_at_one_address_are_this_machine(own, peer, sent):
+    class Connected:
+        def getsockname(self):
+            return own, 40000
+
+        def getpeername(self):
+            return peer, 443
+
+    if sent:
+        webhooks._refuse_own(Connected())
+        return
+    with pytest.raises(NotTaken, match="CONSOLE_ALLOWED_NETWORKS"):
+        webhooks._refuse_own(Connected())
+
+
 def test_a_name_is_asked_for_once_and_no_more(hook, post, monkeypatch):
     real = socket.create_connection
     made = []

@@ -77,7 +77,7 @@ class Command(BaseCommand):
         report = importing.finish(
             actor=actor,
             origin=origin,
-            row_ids=[line.row.pk for line in lines if line.row.chosen],
+            shown={line.row.pk: line.mark for line in lines if line.row.chosen},
             confirmed=self._confirmed(lines),
             now=timezone.now(),
         )
