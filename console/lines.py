@@ -266,16 +266,24 @@ def exactly(gap: Gap) -> str:
     return _bytes(gap.dropped)
 
 
-def lost_sentence(lost: int) -> str:
-    """What is said of the end of an output that found no room on the instance's disk."""
+def lost_sentence(lost: int | None) -> str:
+    """What is said of the end of an output that found no room on the instance's disk.
+
+    None: maybe some did not. "" where nothing is missing.
+    """
+    if lost is None:
+        return _("Maybe some output found no room on the instance: how much is not known.")
+    if not lost:
+        return ""
     words = {"lost": size(lost)}
     return _("The instance's disk was full: the last %(lost)s of output found no room.") % words
 
 
-def lost_bytes(lost: int, before: bytes) -> bytes:
+def lost_bytes(lost: int | None, before: bytes) -> bytes:
     """The same behind raw bytes that end with ``before``: a line of its own."""
     start = b"" if not before or before.endswith(b"\n") else b"\n"
-    return start + f"[{lost_sentence(lost)} ({_bytes(lost)})]\n".encode()
+    exact = "" if lost is None else f" ({_bytes(lost)})"
+    return start + f"[{lost_sentence(lost)}{exact}]\n".encode()
 
 
 def size(count: int) -> str:

@@ -334,7 +334,7 @@ def _run_view(run: Run, url: str, now: datetime, current: int | None) -> RunView
         url=url,
         gap=lines.sentence(gap) if gap else "",
         gap_exactly=lines.exactly(gap) if gap else "",
-        lost=lines.lost_sentence(run.lost_bytes) if run.lost_bytes else "",
+        lost=lines.lost_sentence(run.lost_bytes),
         hostname=run.hostname,
         machine_id=run.machine_id,
         host_key_fingerprint=run.host_key_fingerprint,

@@ -116,8 +116,9 @@ class RunSpec:
     and at least the first and the last quarter of ``spool`` stay. 0 keeps everything.
 
     ``asked_s`` says how many seconds ago the run may have been started already by somebody who
-    got no answer; 0 if nobody was. An instance that knows nothing of it, but was restarted since
-    (what it did last may not have reached its disk), starts nothing: RunLost. Linux only.
+    got no answer; 0 if nobody was. An instance that knows nothing of it starts nothing where that
+    proves nothing: RunLost. It was restarted since (what it did last may not have reached its
+    disk), or the place where it keeps runs is not known to be older than that. Linux only.
 
     ``language`` is "shell" where ``system`` is "linux", and one of the others on "windows". There,
     ``script`` is UTF-8 and reaches its interpreter in the encoding that this one reads;
@@ -238,8 +239,8 @@ class Finished:
     names some of them ("4711 (sleep)"). Without ``whole_tree`` it is 1 where even the script's
     own process was, and None otherwise.
 
-    ``lost`` is how many bytes at the end of the output found no room on the instance's disk;
-    the sizes do not count them.
+    ``lost`` is how many bytes at the end of the output found no room on the instance's disk,
+    None where it was not verified: maybe some. The sizes do not count them.
     """
 
     ending: Ending
@@ -248,7 +249,7 @@ class Finished:
     stderr_size: int
     left: int | None = None
     survivors: str = ""
-    lost: int = 0
+    lost: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +340,8 @@ class Executor(Protocol):
     def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
         """Let the instance forget the run: its directory goes, a small tombstone stays.
 
-        Precondition: the result is stored. Raises ConnectFailed, ConnectionLost.
+        Precondition: the result is stored. Runs that nobody acknowledged go by and by, long after
+        they are over. Raises ConnectFailed, ConnectionLost.
         """
         ...
 

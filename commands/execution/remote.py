@@ -275,7 +275,10 @@ def follow_request(offsets: Offsets, *, poll: bool = False) -> bytes:
 
 
 def acknowledge_request(*, sweep: bool = False) -> bytes:
-    """The request to forget the run; ``sweep`` also drops tombstones of 60 days ago."""
+    """The request to forget the run; ``sweep`` also drops what is 60 days old.
+
+    That are tombstones, and runs that are over and were never acknowledged.
+    """
     return f"acknowledge {'sweep' if sweep else 'only'}\n".encode()
 
 

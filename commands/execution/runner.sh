@@ -17,6 +17,7 @@
 #   h.o.*   h.o.<from>.<to>: these bytes of o have been dropped to bound it;   h.e.*  of e
 #   f.o.*   "pid:starttime ..." of who reads o, by process id;                 f.e.*  e
 # and <base>/.done/<run id> is the tombstone that keeps an acknowledged run from running again.
+# <base>/@since says since when, by the clock of this boot, the base is certainly there.
 # Few files, on purpose: a file system such as ext4 looks at each inode that was given back in the
 # last minutes before it hands out one, so that every file of a run makes all that follow dearer.
 #
@@ -185,20 +186,24 @@ cc_full() {
   fi
 }
 
+# cc_lives PID START: that process, and no other that got its id.
+cc_lives() {
+  [ -n "$2" ] && cc_stat "$1" && [ "$cc_start" = "$2" ] && [ "$cc_state" != Z ]
+}
+
 # cc_alive: the supervisor that claimed this run is running (same process, same boot).
 cc_alive() {
   cc_sup= cc_sup_start= cc_sup_boot=
   read -r cc_sup cc_sup_start cc_sup_boot <"$cc_dir/state"
   [ "$cc_sup_boot" = "$cc_boot" ] || return 1
-  cc_stat "$cc_sup" && [ "$cc_start" = "$cc_sup_start" ] && [ "$cc_state" != Z ]
+  cc_lives "$cc_sup" "$cc_sup_start"
 }
 
 # cc_guarded: the same for the watchdog.
 cc_guarded() {
   cc_noted 4
   cc_watch=$cc_first
-  [ -n "$cc_second" ] && cc_stat "$cc_first" && [ "$cc_start" = "$cc_second" ] &&
-    [ "$cc_state" != Z ]
+  cc_lives "$cc_first" "$cc_second"
 }
 
 # cc_finish ENDING EXIT LEFT LOST NAMES: LOST bytes of output found no room on the disk, or `-`:
@@ -228,12 +233,17 @@ cc_clock() {
 
 cc_pause() { sleep "$1" || sleep 1; }
 
+# cc_tick SECONDS: the same, and counts.
+cc_tick() {
+  cc_pause "$1"
+  cc_wait=$((cc_wait + 1))
+}
+
 # cc_alone: the same as cc_members for a run whose children are not ours to end.
 cc_alone() {
   cc_list=' '
   cc_noted 3
-  [ -n "$cc_second" ] && cc_stat "$cc_first" && [ "$cc_start" = "$cc_second" ] &&
-    [ "$cc_state" != Z ] && cc_list=" $cc_first "
+  cc_lives "$cc_first" "$cc_second" && cc_list=" $cc_first "
 }
 
 # cc_members: sets cc_list to the living processes of the run: those that carry its cookie,
@@ -466,7 +476,7 @@ cc_end_slow() {
     [ -n "$cc_far" ] && continue
     read -r cc_key <"$cc_file" && cc_readers=$cc_key
     for cc_p in $cc_readers; do
-      cc_stat "${cc_p%:*}" && [ "$cc_start" = "${cc_p#*:}" ] && kill -KILL "${cc_p%:*}"
+      cc_lives "${cc_p%:*}" "${cc_p#*:}" && kill -KILL "${cc_p%:*}"
     done
   done
 }
@@ -529,7 +539,8 @@ cc_count() {
     if cc_at_last "$cc_tee" $cc_p; then cc_miss "$cc_tee"; else cc_lacking=1; fi
     cc_printed=$((cc_printed + cc_at))
   done
-  [ -z "$cc_lacking" ] || [ $cc_missed -gt 0 ] || cc_missed=-
+  # As long as we keep its pipe open, a tee that is gone meanwhile was killed.
+  [ -z "$cc_lacking" ] && cc_writes "$cc_tee_o" o && cc_writes "$cc_tee_e" e || cc_doubt
 }
 
 # cc_tees: finds the two tee where we are not who started them.
@@ -566,9 +577,6 @@ cc_pipes() {
   cc_writes "$cc_tee_e" e && cc_pipe_e=/proc/$cc_tee_e/fd/0
 }
 
-# cc_copying: one of the tee lives.
-cc_copying() { cc_writes "$cc_tee_o" o || cc_writes "$cc_tee_e" e; }
-
 # cc_at_work: sets cc_copied to the positions of the tee that live, cc_states to S for each that
 # sleeps.
 cc_at_work() {
@@ -586,12 +594,16 @@ cc_at_work() {
 cc_drain() {
   cc_tees
   cc_turn=0 cc_before=
-  while cc_copying; do
+  while cc_writes "$cc_tee_o" o || cc_writes "$cc_tee_e" e; do
     cc_turn=$((cc_turn + 1))
     [ $cc_turn -lt 100 ] && continue
     cc_at_work
     [ "$cc_states$cc_copied" = "$cc_before" ] && break
-    [ $cc_turn -gt 160 ] && break
+    if [ $cc_turn -gt 160 ]; then
+      # It could not read on, as it was stopped or its disk is stuck.
+      case $cc_states in *[!RS]*) cc_doubt ;; esac
+      break
+    fi
     case $cc_states in
       *[!S]*) cc_before= ;;
       *) cc_before=$cc_states$cc_copied ;;
@@ -602,9 +614,20 @@ cc_drain() {
   cc_divert "$cc_tee_e" e
 }
 
+# cc_killed TEE: it is gone. If it did not end by itself, there may be something that it never
+# read. Only who started it gets to know.
+cc_killed() {
+  cc_stat "${1:-none}" && [ "$cc_state" != Z ] && return
+  wait "$1"
+  [ $? -le 128 ] || cc_doubt
+}
+
+# cc_doubt: maybe some output found no room. A number, if there is one, says more.
+cc_doubt() { [ "${cc_missed:-0}" != 0 ] || cc_missed=-; }
+
 # cc_divert TEE o|e: a process that lives on gets no SIGPIPE: somebody else reads its pipe first.
 cc_divert() {
-  cc_writes "$1" "$2" || return
+  cc_writes "$1" "$2" || { cc_killed "$1"; return; }
   { cat <&7 7<&- 3<&- 4>&- 8>&- >/dev/null & } 7<"/proc/$1/fd/0"
   kill -KILL "$1"
 }
@@ -665,7 +688,7 @@ cc_supervisor() {
     cc_left=- cc_names=
     cc_conclude exit $cc_exit
   else
-    cc_ended_by_others
+    cc_not_by_us
   fi
   # Where process 1 does not reap, nobody else would.
   wait $cc_tee_o $cc_tee_e
@@ -695,12 +718,11 @@ cc_let_go() {
 # cc_end_sleep: a watchdog that was killed has left it.
 cc_end_sleep() {
   cc_noted 4
-  [ -n "$cc_third" ] && cc_stat "${cc_third%:*}" && [ "$cc_start" = "${cc_third#*:}" ] &&
-    kill -KILL "${cc_third%:*}"
+  cc_lives "${cc_third%:*}" "${cc_third#*:}" && kill -KILL "${cc_third%:*}"
 }
 
-# cc_ended_by_others: the watchdog ended the script, or whoever cancels in its place.
-cc_ended_by_others() {
+# cc_not_by_us: the watchdog ended the script, or whoever cancels in its place.
+cc_not_by_us() {
   # It may sleep on: whoever ended it did not know of it, as its file is empty on a full disk.
   kill -USR1 $cc_watch
   cc_let_go
@@ -799,18 +821,13 @@ cc_prepare() {
 
 cc_start_run() {
   cc_forget
-  if cc_find; then
-    if [ -e "$cc_done" ] || [ -e "$cc_dir/state" ]; then
-      cc_about 0
-      return
-    fi
+  if cc_find && { [ -e "$cc_done" ] || [ -e "$cc_dir/state" ]; }; then
+    cc_about 0
+    return
   fi
-  if [ "$cc_asked" -gt 0 ]; then
-    cc_clock
-    # Who started it before the power went may have left no trace: nobody can know.
-    [ $((cc_now / 100)) -gt "$cc_asked" ] || cc_refuse Restarted || return
-  fi
+  [ "$cc_asked" = 0 ] || cc_absent || return
   cc_prepare || return
+  cc_since || cc_mark
   # Open before anybody is told to write there, as a pipe without a writer is at its end.
   exec 8>/proc/self/fd/9
   printf '%s %s\n%s' "$cc_lines" "$cc_found" "$cc_functions" >&3
@@ -823,10 +840,50 @@ cc_start_run() {
   esac
 }
 
+# cc_absent: nobody can have started it since it was first asked for. That it is not found is
+# no proof alone: the power may have taken its traces, or somebody the whole base.
+cc_absent() {
+  cc_clock
+  cc_ask=$((cc_now / 100 - cc_asked))
+  [ $cc_ask -gt 0 ] || cc_refuse Restarted || return
+  # In a shell of its own: what this run is known by stays.
+  cc_kept && (cc_nobody) || cc_refuse Forgotten
+}
+
+# cc_kept: each base that can have held it, up to the one that would now, is older than the ask.
+cc_kept() {
+  for cc_try in "$cc_home_base" "$cc_spare_base"; do
+    [ -n "$cc_try" ] || continue
+    if cc_ours "$cc_try"; then
+      cc_at "$cc_try"
+      cc_since && [ "$cc_second" -lt $cc_ask ] || return
+      cc_usable "$cc_try" && return
+    elif [ -w "${cc_try%/*}/" ]; then
+      return 1
+    fi
+  done
+  return 1
+}
+
+# cc_since: sets cc_second to since when the base is certainly there, if it is noted in this boot.
+# A name without a dot, which goes with the runs where somebody removes all that `*` finds; and
+# that no run can have.
+cc_since() {
+  cc_first=
+  read -r cc_first cc_second <"$cc_found/@since"
+  [ "$cc_first" = "$cc_boot" ]
+}
+
+# cc_mark: notes it, once in each boot.
+cc_mark() {
+  cc_clock
+  echo "$cc_boot $((cc_now / 100))" >"$cc_found/@since"
+}
+
 # cc_forget: whatever is still known of another run.
 cc_forget() {
   cc_tee_o= cc_tee_e= cc_held= cc_missed= cc_lacking= cc_listens= cc_long= cc_printed=
-  cc_self=
+  cc_self= cc_others=' ' cc_twice=' '
 }
 
 # cc_hears WORD ...: waits for one of these words about the run. Sets cc_value; fails where nobody
@@ -878,8 +935,7 @@ cc_lost() {
   cc_wait=0
   if ! cc_claim_end lost; then
     while ! cc_over && cc_guarded && [ $cc_wait -lt 600 ]; do
-      cc_pause 0.1
-      cc_wait=$((cc_wait + 1))
+      cc_tick 0.1
     done
   fi
   cc_over && return
@@ -937,7 +993,7 @@ cc_skip() {
 # hub of that one is not ours (we came back) and process 1 does not reap it, as in many
 # containers, tail would wait for ever: then cc_nudge ends it and the console asks again.
 cc_tails() {
-  cc_forget_readers
+  cc_unlist
   (cc_reads o "$1" self && exec tail -c "+$(($1 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/o") &
   cc_tail=$!
   (cc_reads e "$2" self && exec tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/e") >&4 &
@@ -968,8 +1024,8 @@ cc_nudge() {
   done
 }
 
-# cc_forget_readers: what is known of readers that have ended need not be.
-cc_forget_readers() {
+# cc_unlist: what is known of readers that have ended need not be.
+cc_unlist() {
   cc_gone=
   for cc_file in "$cc_dir"/f.[oe].*; do
     [ -e "$cc_file" ] && [ ! -e "/proc/${cc_file##*.}/fd/0" ] && cc_gone="$cc_gone ${cc_file##*/}"
@@ -981,7 +1037,7 @@ cc_forget_readers() {
 # The beat makes a poller whose reader has gone die of SIGPIPE.
 cc_polls() {
   exec 5<"$cc_dir/o" 6<"$cc_dir/e"
-  cc_forget_readers
+  cc_unlist
   # Ended from outside, the waiting shell must go too: it holds the channel.
   cc_reads o "$1" $$ && cc_reads e "$2" $$ || return
   tail -c "+$(($1 + 1))" <&5
@@ -1069,8 +1125,7 @@ cc_follow() {
   fi
   cc_wait=0
   while [ ! -s "$cc_dir/state" ] && [ $cc_wait -lt 20 ]; do
-    cc_pause 0.1
-    cc_wait=$((cc_wait + 1))
+    cc_tick 0.1
   done
   cc_moment_over
   [ "$1.$2" = 0.0 ] && cc_at_once && return
@@ -1114,8 +1169,7 @@ cc_cancel() {
     [ -e "$cc_dir/end" ] || { cc_guarded && kill -USR1 "$cc_watch"; }
     # Somebody may have stopped them as well.
     [ $cc_wait = 20 ] && kill -CONT "$cc_sup" "$cc_watch"
-    cc_pause 0.05
-    cc_wait=$((cc_wait + 1))
+    cc_tick 0.05
   done
   cc_over || cc_take_over
   cc_over
@@ -1131,8 +1185,7 @@ cc_take_over() {
   cc_guarded || cc_end_sleep
   cc_keep=$cc_left cc_keep_names=$cc_names cc_wait=0
   while ! cc_over && cc_alive && [ $cc_wait -lt 200 ]; do
-    cc_pause 0.05
-    cc_wait=$((cc_wait + 1))
+    cc_tick 0.05
   done
   cc_over && return
   cc_left=$cc_keep cc_names=$cc_keep_names
@@ -1142,13 +1195,48 @@ cc_take_over() {
 cc_acknowledge() {
   cc_find || cc_make || cc_no_place || return
   [ -d "$cc_found/.done" ] || mkdir "$cc_found/.done"
-  # On a full disk a name can still be moved.
-  true >"$cc_done" || mv "$cc_dir/state" "$cc_done" || cc_refuse DiskFull || return
-  rm -rf "$cc_dir"
+  cc_bury || cc_refuse DiskFull || return
   cc_listens=
   cd /
-  [ "$1" = sweep ] && find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
+  [ "$1" = sweep ] && cc_sweep
   cc_frame acknowledged
+}
+
+# cc_bury: the run leaves its tombstone, first, and nothing else.
+cc_bury() {
+  # On a full disk a name can still be moved.
+  true >"$cc_done" || mv "$cc_dir/state" "$cc_done" || return
+  rm -rf "$cc_dir"
+  return 0
+}
+
+# cc_sweep: drops old tombstones, and leaves one of each run that was over as long ago and that
+# nobody acknowledged, as it was lost: its directory holds the script. Names are made there until
+# it is over, and not later.
+cc_sweep() {
+  find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
+  # No more than the console has the patience for.
+  find "$cc_found" -name .done -prune -o -type d -mtime +60 -print | head -n 100 |
+    while IFS= read -r cc_file; do
+      cc_id=${cc_file##*/}
+      cc_at "$cc_found"
+      [ "$cc_dir" = "$cc_file" ] && cc_settled && cc_bury
+    done
+}
+
+# cc_settled: the run is over, or nobody is left who could go on with it, or ever start it.
+cc_settled() {
+  if [ ! -e "$cc_dir/state" ]; then
+    set -- "$cc_dir"/s.*
+    [ -e "$1" ] && cc_claim 0 0
+    return
+  fi
+  cc_over && return
+  cc_alive || cc_guarded && return 1
+  [ "${cc_sup_boot:-$cc_boot}" = "$cc_boot" ] || return 0
+  cc_forget
+  cc_left=0
+  cc_nobody && [ $cc_left = 0 ]
 }
 
 cc_main() {

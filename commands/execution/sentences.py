@@ -105,6 +105,11 @@ RESTARTED: Final = gettext_noop(
     "The instance was restarted just after it was asked to run the script and before it answered, "
     "and knows nothing of it. Look there for its effects before running it again."
 )
+FORGOTTEN: Final = gettext_noop(
+    "The instance was asked to run the script and gave no answer. It knows nothing of it now, but "
+    "~/.command-console there is gone, or no older than that, so that the script may have run. "
+    "Look there for its effects before running it again."
+)
 NO_ACCOUNT: Final = kept(
     "There is no user %(run_as)s on the instance. Make one there, or choose another user."
 )

@@ -84,6 +84,11 @@ _REFUSALS = {
     **windows.REFUSALS,
 }
 
+_UNPROVEN: dict[tuple[str, ...], str] = {
+    ("Restarted",): sentences.RESTARTED,
+    ("Forgotten",): sentences.FORGOTTEN,
+}
+
 _CLOSED_DOORS = {
     remote.NO_ACCOUNT: (ErrorCode.ACCOUNT_NOT_EXISTS, sentences.NO_ACCOUNT),
     remote.NOT_LET_THROUGH: (ErrorCode.RUN_AS_REFUSED, sentences.NOT_LET_THROUGH),
@@ -640,7 +645,7 @@ class _Flow:
             self._at["stderr"],
             remote.count_of(left),
             remote.clean(" ".join(names), _NAMES),
-            remote.count_of(lost) or 0,
+            remote.count_of(lost),
         )
 
 
@@ -714,8 +719,8 @@ def _unknown_answer() -> ConnectionLost:
 
 
 def _refusal(frame: Frame, spec: RunSpec) -> ExecutionError:
-    if frame.rest[:1] == ("Restarted",):
-        return RunLost(sentences.RESTARTED)
+    if frame.rest[:1] in _UNPROVEN:
+        return RunLost(_UNPROVEN[frame.rest[:1]])
     if not frame.rest or frame.rest[0] not in _REFUSALS:
         return _unknown_answer()
     return _refused(frame, remote.needs_of(spec.script, spec.launcher, workdir=spec.workdir))

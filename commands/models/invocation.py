@@ -308,8 +308,8 @@ class Run(models.Model):
     dropped_bytes = models.PositiveBigIntegerField(default=0)
     tail_from = models.PositiveBigIntegerField(default=0)
     tail_lines = models.JSONField(default=list)
-    # What came last and found no room on the instance's disk; no size counts it.
-    lost_bytes = models.PositiveBigIntegerField(default=0)
+    # What came last and found no room on the instance's disk; no size counts it. None: maybe some.
+    lost_bytes = models.PositiveBigIntegerField(default=0, null=True)
     last_line = models.CharField(max_length=limits.LAST_LINE_CHARS, blank=True, default="")
     stalled_since = models.DateTimeField(null=True)
     stall_info = models.CharField(max_length=100, blank=True, default="")

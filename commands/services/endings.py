@@ -59,7 +59,7 @@ def of_error(error: ExecutionError) -> dict[str, Any]:
 def of_end(finished: Finished, *, begun: bool = True) -> dict[str, Any]:
     """Columns of a run that has ended. Not ``begun``: it certainly never started."""
     values = _of_ending(finished, begun=begun)
-    return {**values, "lost_bytes": finished.lost} if finished.lost else values
+    return {**values, "lost_bytes": finished.lost} if finished.lost != 0 else values
 
 
 def _of_ending(finished: Finished, *, begun: bool) -> dict[str, Any]:

@@ -173,8 +173,8 @@ def keys_of(run: Run, chunks: Iterable[Chunk] | None = None) -> Keys:
         same.feed(chunk.stream, chunk.data)
     if run.dropped_bytes and not shown:
         same.gap(run.dropped_bytes)
-    if run.lost_bytes:
-        same.gap(run.lost_bytes)
+    if run.lost_bytes != 0:
+        same.gap(run.lost_bytes or 0)
     return same.keys()
 
 

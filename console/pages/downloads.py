@@ -120,7 +120,7 @@ async def raw(run: Run) -> AsyncIterator[bytes]:
     if not shown and (gap := store.Gap.of(run)):  # nothing came behind it
         before = gap_bytes(gap, before)
         yield before
-    if run.lost_bytes:
+    if run.lost_bytes != 0:
         yield lost_bytes(run.lost_bytes, before)
 
 

@@ -267,3 +267,12 @@ def test_what_found_no_room_on_the_instance_is_said_everywhere(server, task, cas
     page = answer(server, task, cast.vera, f"?instance={watch}")
     assert told.replace("'", "&#x27;") in page
     assert '"lost_bytes": 1475713' in answer(server, task, cast.vera, "status.json")
+
+
+def test_what_may_have_found_no_room_is_said_everywhere(server, task, cast, script, watch):
+    say(script, 1, 1)
+    script.end(lost_bytes=None)
+    told = "Maybe some output found no room on the instance: how much is not known."
+    assert answer(server, task, cast.vera, f"i/{watch}/log.txt") == f"no 01\n[{told}]\n"
+    assert told in answer(server, task, cast.vera, f"?instance={watch}")
+    assert '"lost_bytes": null' in answer(server, task, cast.vera, "status.json")

@@ -24,6 +24,9 @@ from tests.sshd import Sshd
 
 COOKIE = "COMMAND_CONSOLE_RUN"
 
+STAYS = {".done", "@since"}
+"""What is kept in a base without any run: the tombstones, and since when it is there."""
+
 
 def processes_of(home: Path) -> list[psutil.Process]:
     """Every living process that came out of a session with this HOME."""
@@ -74,10 +77,19 @@ def assert_clean(home: Path) -> None:
             each.kill()
     assert not told, f"processes left behind: {told}"
     base = home / ".command-console"
-    runs = [path for path in base.glob("*") if path.name != ".done"]
+    runs = [path for path in base.glob("*") if path.name not in STAYS]
     for path in runs:
         shutil.rmtree(path)
     assert not runs
+
+
+def forget_spare(spare: Path, run_id: str) -> None:
+    """Remove what a run has left in the spare base, which somebody may really use."""
+    (spare / ".done" / run_id).unlink()
+    with contextlib.suppress(OSError):
+        (spare / ".done").rmdir()
+        (spare / "@since").unlink()
+        spare.rmdir()
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -106,7 +118,7 @@ class Account:
             time.sleep(0.05)
         told = [" ".join(_command(each)) for each in left]
         assert not told, f"processes left behind: {told}"
-        assert not [path for path in self.base.glob("*") if path.name != ".done"]
+        assert not [path for path in self.base.glob("*") if path.name not in STAYS]
 
 
 def processes_as(uid: int) -> list[psutil.Process]:

@@ -18,7 +18,7 @@ from commands.execution.executor import Ending, Gap, Handle, Offsets, Output, St
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
 from tests.conftest import missing
-from tests.execution.conftest import assert_clean, note
+from tests.execution.conftest import assert_clean, forget_spare, note
 from tests.execution.contract import Heard, Rig
 from tests.sshd import Sshd
 
@@ -140,6 +140,7 @@ def test_a_disk_that_fills_up_never_ends_the_script(tmp_path: Path, size: int) -
         assert (finished.ending, finished.exit_code) == (Ending.EXIT, 4)
         assert heard.stdout == b"x" * len(heard.stdout)
         assert 0 < finished.stdout_size < size
+        assert finished.lost is not None
         printed = finished.stdout_size + finished.stderr_size + finished.lost
         assert printed == size + len(b"said\n")
 
@@ -255,7 +256,7 @@ def test_a_home_that_is_read_only_leaves_the_spare_place(tmp_path: Path) -> None
         assert handle.base.startswith("/var/tmp/.command-console-")
         assert rig.follow(handle)[1].stdout == b"spare\n"
         rig.executor.acknowledge(rig.endpoint, handle)
-        (Path(handle.base) / ".done" / spec.run_id).unlink()
+        forget_spare(Path(handle.base), spec.run_id)
 
 
 def test_who_cannot_look_proves_nothing(tmp_path: Path) -> None:

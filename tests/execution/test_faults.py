@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from commands.errors import RunLost, StartRefused
-from commands.execution.executor import Ending, Handle
+from commands.execution.executor import Ending, Handle, RunSpec
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
 from tests.execution.conftest import assert_clean, note, noted, process, processes_of
@@ -184,7 +185,23 @@ def test_stops_in_the_midst_of_starts(rig: Rig) -> None:
             rig.executor.acknowledge(rig.endpoint, handle)
 
 
-def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Path) -> None:
+def note_since(base: Path, boot: str = "", ago: int = 1000) -> None:
+    """Have the base be there for that long, or since another boot, as if it had been noted so."""
+    boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    (base / "@since").write_text(f"{boot} {int(up) - ago}\n")
+
+
+def refused_again(rig: Rig, spec: RunSpec, asked_s: int = 3) -> None:
+    """The instance can't know whether the run was started before, and starts nothing."""
+    with pytest.raises(RunLost) as caught:
+        rig.executor.start(rig.endpoint, dataclasses.replace(spec, asked_s=asked_s))
+    assert caught.value.code == ErrorCode.OUTCOME_UNKNOWN
+
+
+def test_a_restart_that_may_have_taken_the_claim_with_it(
+    rig: Rig, sshd: Sshd, tmp_path: Path
+) -> None:
     """Somebody asked before, got no answer, and the machine has been up for less than that."""
     ran, ages = tmp_path / "ran", 10**8
     spec = rig.spec(f"echo x >>{ran}", asked_s=ages)
@@ -192,6 +209,8 @@ def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Pat
         rig.executor.start(rig.endpoint, spec)
     assert caught.value.code == ErrorCode.OUTCOME_UNKNOWN
     assert not ran.exists()
+    rig.run(rig.spec("exit 0"))
+    note_since(sshd.base)
     rig.run(dataclasses.replace(spec, asked_s=1))
     handle = rig.start(rig.spec(f"echo x >>{ran}"))
     rig.follow(handle)
@@ -199,6 +218,116 @@ def test_a_restart_that_may_have_taken_the_claim_with_it(rig: Rig, tmp_path: Pat
     assert not rig.executor.start(rig.endpoint, known).fresh
     rig.executor.acknowledge(rig.endpoint, handle)
     assert ran.read_text() == "x\nx\n"
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["gone", "made anew"])
+@pytest.mark.parametrize("what", ["", "/*"], ids=["base", "runs"])
+def test_a_script_that_removed_the_traces_of_its_start(
+    rig: Rig, sshd: Sshd, tmp_path: Path, what: str, others: bool
+) -> None:
+    """Nobody heard the answer. The same start comes again and finds nothing."""
+    ran = tmp_path / "ran"
+    rig.run(rig.spec("exit 0"))
+    note_since(sshd.base)
+    spec = rig.spec(f"echo x >>{ran}; rm -rf {sshd.base}{what}; echo y >>{ran}")
+    rig.executor.start(rig.endpoint, spec)
+    assert eventually(lambda: ran.exists() and ran.read_text() == "x\ny\n")
+    if others:
+        rig.run(rig.spec("exit 0"))
+    refused_again(rig, spec)
+    assert not (sshd.base / spec.run_id).exists()
+    assert ran.read_text() == "x\ny\n"
+
+
+def test_a_run_that_goes_on_without_its_directory(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    """The base is old enough. But the run's own directory went, and its cookie tells."""
+    rig.run(rig.spec("exit 0"))
+    spec = rig.spec(f"echo x >>{tmp_path}/ran; sleep 60")
+    handle = rig.start(spec)
+    directory = sshd.base / handle.run_id
+    assert eventually((tmp_path / "ran").exists)
+    process(directory, "watchdog")
+    note_since(sshd.base)
+    shutil.rmtree(directory)
+    refused_again(rig, spec)
+    assert not directory.exists()
+    assert (tmp_path / "ran").read_text() == "x\n"
+    assert rig.executor.cancel(rig.endpoint, handle).left == 0
+    rig.executor.acknowledge(rig.endpoint, handle)
+
+
+def test_a_base_that_may_be_younger_than_the_first_ask(rig: Rig, sshd: Sshd) -> None:
+    """No note (an older version made it), another boot's, a damaged one, one that is too young."""
+    note, spec = sshd.base / "@since", rig.spec("exit 0")
+    rig.run(rig.spec("exit 0"))
+    note.unlink()
+    refused_again(rig, spec)
+    assert not note.exists()
+    for text in ("", "x", "x y z"):
+        note.write_text(text)
+        refused_again(rig, spec)
+    note_since(sshd.base, boot="another")
+    refused_again(rig, spec)
+    assert note.read_text().startswith("another ")
+    rig.run(rig.spec("exit 0"))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert note.read_text().split()[0] == boot
+    refused_again(rig, spec, asked_s=600)
+    note_since(sshd.base, ago=700)
+    before = note.read_text()
+    assert rig.executor.start(rig.endpoint, dataclasses.replace(spec, asked_s=600)).fresh
+    rig.executor.acknowledge(rig.endpoint, Handle(spec.run_id, str(sshd.base)))
+    rig.run(rig.spec("exit 0"))
+    assert note.read_text() == before
+
+
+def test_a_tee_that_is_killed_with_output_before_it(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    """What it has not read is gone, and nobody can say how much that was."""
+    go = tmp_path / "go"
+    script = f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo lost"
+    handle = rig.start(rig.spec(script))
+    directory = sshd.base / handle.run_id
+    assert eventually(lambda: (directory / "o").stat().st_size)
+    tee = psutil.Process(int(noted(directory, "tees")[0]))
+    tee.suspend()
+    go.touch()
+    # It is created once the tee have been asked how much they could not write.
+    assert eventually((directory / "end").exists)
+    tee.kill()
+    finished, heard = rig.follow(handle)
+    rig.executor.acknowledge(rig.endpoint, handle)
+    assert heard.stdout == b"first\n"
+    assert (finished.ending, finished.exit_code, finished.lost) == (Ending.EXIT, 0, None)
+
+
+def test_a_tee_that_is_stopped_for_too_long(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo lost"
+    handle = rig.start(rig.spec(script))
+    directory = sshd.base / handle.run_id
+    assert eventually(lambda: (directory / "o").stat().st_size)
+    psutil.Process(int(noted(directory, "tees")[0])).suspend()
+    go.touch()
+    finished, heard = rig.follow(handle)
+    rig.executor.acknowledge(rig.endpoint, handle)
+    assert heard.stdout == b"first\n"
+    assert (finished.exit_code, finished.lost) == (0, None)
+
+
+def test_a_tee_that_is_killed_in_the_midst(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = (
+        f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; trap '' PIPE; echo lost; exit 3"
+    )
+    handle = rig.start(rig.spec(script))
+    directory = sshd.base / handle.run_id
+    assert eventually(lambda: (directory / "o").stat().st_size)
+    psutil.Process(int(noted(directory, "tees")[0])).kill()
+    go.touch()
+    finished, heard = rig.follow(handle)
+    rig.executor.acknowledge(rig.endpoint, handle)
+    assert heard.stdout == b"first\n"
+    assert (finished.exit_code, finished.lost) == (3, None)
 
 
 def test_what_found_no_room_is_counted_whoever_ends_the_run(tmp_path: Path) -> None:
@@ -212,7 +341,7 @@ def test_what_found_no_room_is_counted_whoever_ends_the_run(tmp_path: Path) -> N
         finished, _ = rig.follow(handle)
         rig.executor.acknowledge(rig.endpoint, handle)
     assert finished.ending is Ending.TIMEOUT
-    assert finished.lost > 0
+    assert finished.lost
     assert finished.stdout_size + finished.lost == 3_000_000
 
 

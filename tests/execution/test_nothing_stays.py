@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from commands.errors import ConnectionLost, RunLost
-from commands.execution.executor import Ending
+from commands.execution.executor import Ending, Handle
 from commands.execution.ssh import SshExecutor
-from tests.execution.conftest import noted, process, processes_of
+from tests.execution.conftest import STAYS, noted, process, processes_of
 from tests.execution.contract import Heard, Rig, together
 from tests.execution.test_faults import eventually
 from tests.sshd import Sshd
@@ -62,7 +64,7 @@ def test_after_many_runs_is_as_after_one(rig: Rig, sshd: Sshd) -> None:
             processes_of(sshd.home)
         )
         assert len(of_one) == 3
-        assert os.listdir(sshd.base) == [".done"]
+        assert set(os.listdir(sshd.base)) == STAYS
         rig.executor.close()
         assert eventually(lambda: not processes_of(sshd.home))
         # The shell that sshd started is sshd's to reap: one for each channel, not for each run.
@@ -80,7 +82,7 @@ def test_after_runs_that_were_ended(rig: Rig, sshd: Sshd) -> None:
             rig.follow(handle)
         rig.executor.acknowledge(rig.endpoint, handle)
     assert eventually(lambda: len(processes_of(sshd.home)) == 3), processes_of(sshd.home)
-    assert os.listdir(sshd.base) == [".done"]
+    assert set(os.listdir(sshd.base)) == STAYS
 
 
 def test_the_sleep_of_a_watchdog_that_was_killed(rig: Rig, sshd: Sshd) -> None:
@@ -159,3 +161,71 @@ def test_a_channel_that_ended_meanwhile_is_not_used(rig: Rig, sshd: Sshd) -> Non
 def free_of(rig: Rig) -> list[object]:
     assert isinstance(rig.executor, SshExecutor)
     return list(rig.executor._free.values())
+
+
+LONG_AGO = 62 * 24 * 3600
+
+
+def aged(directory: Path) -> Path:
+    """The directory, with names in it that were made long ago."""
+    then = time.time() - LONG_AGO
+    os.utime(directory, (then, then))
+    return directory
+
+
+def lost(rig: Rig, sshd: Sshd) -> tuple[Handle, psutil.Process]:
+    """A run whose supervisor and watchdog were killed before anybody followed it; its script."""
+    handle = rig.start(rig.spec(f"while [ ! -e {sshd.home}/go ]; do sleep 0.05; done"))
+    found = [process(sshd.base / handle.run_id, w) for w in ("script", "watchdog", "supervisor")]
+    for each in found[1:]:
+        each.kill()
+    return handle, found[0]
+
+
+def sweep(sshd: Sshd) -> None:
+    """Whoever connects anew looks for what is old."""
+    with contextlib.closing(SshExecutor()) as other:
+        Rig(other, sshd.endpoint).run(Rig(other, sshd.endpoint).spec("exit 0"))
+
+
+def test_runs_that_nobody_acknowledged_go_in_the_end(rig: Rig, sshd: Sshd) -> None:
+    """Their directories hold the script, with what was filled in."""
+    (told, _), (unheard, script) = lost(rig, sshd), lost(rig, sshd)
+    with pytest.raises(RunLost):
+        rig.follow(told)
+    (sshd.home / "go").touch()
+    assert eventually(lambda: not script.is_running() or script.status() == "zombie")
+    (sshd.home / "go").unlink()
+    assert eventually(lambda: not [p for p in processes_of(sshd.home) if p.name() == "tee"])
+    never = sshd.base / "never"
+    never.mkdir()
+    (never / "s.1234").write_text("echo secret")
+    directories = [sshd.base / told.run_id, sshd.base / unheard.run_id, never]
+    sweep(sshd)
+    assert all(one.exists() for one in directories)
+    for one in directories:
+        aged(one)
+    sweep(sshd)
+    assert set(os.listdir(sshd.base)) == STAYS
+    assert {one.name for one in directories} <= set(os.listdir(sshd.base / ".done"))
+    for one in directories:
+        assert not rig.executor.start(rig.endpoint, rig.spec("echo x", one.name)).fresh
+
+
+def test_what_runs_stays_however_old_it_is(rig: Rig, sshd: Sshd) -> None:
+    """One with its supervisor, and one of which only the script itself is left."""
+    whole = rig.start(rig.spec("sleep 60", timeout=600))
+    process(sshd.base / whole.run_id, "watchdog")
+    rest, _ = lost(rig, sshd)
+    mine = sshd.base / "mine"
+    mine.mkdir()
+    directories = [sshd.base / whole.run_id, sshd.base / rest.run_id, mine]
+    for one in directories:
+        aged(one)
+    sweep(sshd)
+    assert all(one.exists() for one in directories)
+    assert not {one.name for one in directories} & set(os.listdir(sshd.base / ".done"))
+    mine.rmdir()
+    for handle in (whole, rest):
+        assert rig.executor.cancel(rig.endpoint, handle).left == 0
+        rig.executor.acknowledge(rig.endpoint, handle)

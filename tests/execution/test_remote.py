@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import platform
 import pwd
@@ -26,7 +25,7 @@ from commands.execution import remote
 from commands.execution.executor import Handle, Offsets, RunSpec
 from commands.execution.remote import Frame, Interpreter, Reader, interpreter_of
 from commands.rules.launcher import Launcher
-from tests.execution.conftest import assert_clean, noted, process
+from tests.execution.conftest import assert_clean, forget_spare, noted, process
 
 NONCE = "0123456789abcdef" * 2
 MARK = b"\x1e" + NONCE.encode() + b" "
@@ -496,11 +495,7 @@ class TestShells:
         assert base == str(spare)
         self._end(local, "unclean-home", base)
         assert os.listdir(home) == []
-        (spare / ".done" / "unclean-home").unlink()
-        # Somebody may really use it: only what is empty goes.
-        with contextlib.suppress(OSError):
-            (spare / ".done").rmdir()
-            spare.rmdir()
+        forget_spare(spare, "unclean-home")
 
     def _watchdog(self, local: Local) -> psutil.Process:
         found = process(local.home / ".command-console" / "r", "watchdog")

@@ -41,6 +41,7 @@ from tests.execution.conftest import (
     COOKIE,
     Account,
     assert_clean,
+    forget_spare,
     note,
     noted,
     process,
@@ -582,11 +583,7 @@ def test_the_spare_base(tmp_path: Path) -> None:
         executor.acknowledge(server.endpoint, handle)
         spare = Path(handle.base)
         assert spare.stat().st_mode & 0o777 == 0o700
-        (spare / ".done" / spec.run_id).unlink()
-        # Somebody may really use it: only what is empty goes.
-        with contextlib.suppress(OSError):
-            (spare / ".done").rmdir()
-            spare.rmdir()
+        forget_spare(spare, spec.run_id)
         executor.close()
 
 

@@ -143,10 +143,11 @@ class TestComparing:
         groups = sameness.groups_of(compare_all(task))
         assert sorted(each.count for each in groups) == [1, 1, 2]
 
-    def test_what_found_no_room_is_a_part_of_it(self, make):
+    @pytest.mark.parametrize("lost", [7, None])
+    def test_what_found_no_room_is_a_part_of_it(self, make, lost):
         task = make(Part("a-", 2, output="x\n"))
         first = task.runs.first()
-        Run.objects.filter(pk=first.pk).update(lost_bytes=7)
+        Run.objects.filter(pk=first.pk).update(lost_bytes=lost)
         assert len(sameness.groups_of(compare_all(task))) == 2
 
     def test_a_run_alone_in_its_task_is_not_compared(self, make):

@@ -513,6 +513,7 @@ def test_survivors_are_named_and_output_without_room_is_counted():
     assert values["error_info"].endswith("2 processes are still running: 41 (sleep), 42 (dd).")
     assert (values["survivors"], values["lost_bytes"]) == ("41 (sleep), 42 (dd)", 7)
     assert "lost_bytes" not in endings.of_end(Finished(Ending.EXIT, 0, 0, 0))
+    assert endings.of_end(Finished(Ending.EXIT, 0, 0, 0, lost=None))["lost_bytes"] is None
 
 
 def test_one_that_can_not_be_asked_keeps_no_other_from_its_end(create, fleet):
