@@ -26,7 +26,7 @@ QUEUED_BYTES = 4 * 1024 * 1024
 """How much may wait for one viewer before it is dropped."""
 
 _UNSEEN = {
-    *("digest", "deadline", "lease_owner", "lease_until"),
+    *("digest", "deadline", "lease_owner", "lease_until", "taken_at", "way"),
     *("stop_asked_at", "stop_by", "stop_due", "stop_confirmed_at", "stall_asked_at"),
     *("base", "boot_id", "stdout_masked", "stderr_masked"),
 }

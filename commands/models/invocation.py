@@ -254,6 +254,11 @@ class Run(models.Model):
     instance so (again), NULL once that has confirmed. ``processes_left`` is how many processes a
     timeout or a stop left alive; NULL is "not verified". ``survivors`` names some of them.
 
+    ``way`` is a digest of the way to its instance as it was when a worker first took it
+    (``services.approved``); "" until then. ``taken_at`` is when a worker took it over, or had it
+    back, after nobody did: from then on it has some time, also past its deadline
+    (``services.runs``).
+
     ``boot_id``, ``machine_id``, ``hostname`` and ``host_key_fingerprint`` are what was seen of
     the instance when the script started there; "" where nothing did, or nothing was told.
 
@@ -289,6 +294,8 @@ class Run(models.Model):
 
     lease_owner = models.CharField(max_length=64, blank=True, default="")
     lease_until = models.DateTimeField(null=True)
+    taken_at = models.DateTimeField(null=True)
+    way = models.CharField(max_length=64, blank=True, default="")
     base = models.CharField(max_length=255, blank=True, default="")
     boot_id = models.CharField(max_length=64, blank=True, default="")
     machine_id = models.CharField(max_length=64, blank=True, default="")

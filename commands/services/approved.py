@@ -10,6 +10,7 @@ can make one up.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -93,6 +94,21 @@ def is_as_asked(run: Run) -> bool:
         return constant_time_compare(asked, _part(run, Script.of(run.invocation)))
     except Invalid:
         return False
+
+
+def way_to(instance: Instance | None) -> str:
+    """A digest of where the console signs in to reach ``instance``, in 64 hexadecimal digits.
+
+    Another credential leads to the same place. It holds nothing that nobody may see, and so it
+    needs no key: with another secret of the console it is the same.
+    """
+    places = [[host, port, user, key] for host, port, user, _, key in _way(instance)]
+    return hashlib.sha256(json.dumps(places).encode()).hexdigest()
+
+
+def leads_elsewhere(run: Run) -> bool:
+    """Whether the way to a run's instance is another one than when a worker first took it."""
+    return run.way not in ("", way_to(run.instance))
 
 
 def matches(approval: Approval, digest: str) -> bool:
@@ -196,10 +212,15 @@ def _with(invocation: Invocation, runs: RunQuerySet) -> Sequence[Run]:
 def _part(run: Run, script: Script) -> str:
     """What happens on one instance, and how it is reached. Raises Invalid."""
     there = Binding.of(run, script.data(scripts.place_of(run))).digest()
-    way = []
-    at = run.instance
-    while at is not None:
-        way.append([at.host, at.port, at.user, at.credential_id, at.host_key])
-        at = at.jump_host
-    text = json.dumps([run.instance_uid, there, run.digest, way])
+    text = json.dumps([run.instance_uid, there, run.digest, _way(run.instance)])
     return salted_hmac("approval of a run", text, algorithm="sha256").hexdigest()
+
+
+def _way(instance: Instance | None) -> list[tuple[str, int, str, int, str]]:
+    """How an instance is reached: itself, and then its jump host."""
+    way = []
+    while instance is not None:
+        at = instance
+        way.append((at.host, at.port, at.user, at.credential_id, at.host_key))
+        instance = at.jump_host
+    return way

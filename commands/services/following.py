@@ -29,6 +29,7 @@ from commands.execution.executor import (
     Handle,
     Offsets,
     Output,
+    Started,
 )
 from commands.rules.status import ErrorCode, Phase, RunStatus
 from commands.services import endings
@@ -59,6 +60,10 @@ _PASSING = {
 """Reasons of ``ConnectFailed`` that may be gone in a few seconds: a restart, too much at once."""
 _OF_THE_USER = {ErrorCode.ACCOUNT_NOT_EXISTS, ErrorCode.RUN_AS_REFUSED}
 """Refused at the door: nobody looked whether an earlier attempt has started the script."""
+
+
+class _OutOfReach(RunLost):
+    """Nobody knows how a run ended, as its instance did not answer in time."""
 
 
 class Follower:
@@ -147,10 +152,20 @@ class Follower:
         except (ConnectFailed, StartRefused, RunLost) as error:
             if not self._stopping.is_set():
                 self._end(claimed, endings.of_error(error))
+                if base and not isinstance(error, _OutOfReach):
+                    # It has answered. What it still has of the run is the script, with its values.
+                    self._acknowledge(claimed, replace(claimed.handle, base=base))
             return
         if finished is not None:
-            self._end(claimed, endings.of_end(finished, begun=begun))
+            self._end(claimed, self._values(claimed, finished, begun=begun))
             self._acknowledge(claimed, handle)
+
+    def _values(self, claimed: Claimed, finished: Finished, *, begun: bool) -> dict[str, Any]:
+        """Columns of a run that has ended. Raises LeaseLost."""
+        cut = claimed.too_late and finished.ending is Ending.CANCEL
+        if cut and not self._stop_was_asked(claimed):
+            return endings.of_error(RunLost(_TOO_LATE))
+        return endings.of_end(finished, begun=begun)
 
     def _start(self, claimed: Claimed) -> _Attached | None:
         """Start the script; None if this worker is stopping.
@@ -160,19 +175,20 @@ class Follower:
         is no proof, and it is asked again. Starting is idempotent on the instance, so asking
         again can't run it twice; and RunLost where it was restarted meanwhile and can't tell.
         """
+        deadline, lasts = claimed.deadline, timedelta(seconds=claimed.spec.timeout)
         may_have_begun = claimed.may_have_begun
         asked_at = claimed.asked_at or timezone.now()
         attempt = tried = 0
         while not self._stopping.is_set():
             if attempt or tried:  # time has passed: does anybody still want it started?
-                self._recorder.record(claimed.run_id, {"phase": Phase.CONNECTING.value})
+                if not may_have_begun:  # nor does its time run yet
+                    deadline = timezone.now() + lasts
+                values = {"phase": Phase.CONNECTING.value, "deadline": deadline}
+                self._recorder.record(claimed.run_id, values)
             try:
-                if claimed.stop_asked or self._recorder.stop_asked(claimed.run_id):
-                    self._executor.cancel(claimed.endpoint, claimed.handle)
-                spec = claimed.spec
-                if may_have_begun:
-                    spec = replace(spec, asked_s=_seconds_since(asked_at))
-                started = self._executor.start(claimed.endpoint, spec)
+                started = self._ask_to_start(
+                    claimed, asked_s=_seconds_since(asked_at) if may_have_begun else 0
+                )
             except (ConnectFailed, ConnectionLost, StartRefused) as error:
                 may_have_begun |= isinstance(error, ConnectionLost)
                 if not may_have_begun and self._start_again(claimed, error, tried):
@@ -180,32 +196,42 @@ class Follower:
                     continue
                 if not may_have_begun or _denies(error):
                     raise
-                if timezone.now() > claimed.deadline + SLACK:
-                    raise RunLost(_OUT_OF_REACH) from error
+                if timezone.now() > _patience(claimed, deadline):
+                    raise _OutOfReach(_OUT_OF_REACH) from error
                 attempt = self._pause(attempt)
                 continue
             # Nobody began it before and it is not new there: a stop came first.
-            begun = started.fresh or may_have_begun
-            now = timezone.now()
-            attached = _Attached(
-                started.base, now + timedelta(seconds=claimed.spec.timeout), begun=begun
-            )
-            self._change(
-                claimed,
-                **({"status": RunStatus.RUNNING.value, "started_at": now} if begun else {}),
-                phase=Phase.FOLLOWING.value,
-                deadline=attached.deadline,
-                base=started.base,
-                boot_id=started.boot_id,
-                machine_id=started.machine_id,
-                hostname=started.hostname,
-                host_key_fingerprint=started.host_key_fingerprint,
-            )
-            return attached
+            begun, now = started.fresh or may_have_begun, timezone.now()
+            if started.fresh:  # else it runs since the instance was first asked
+                deadline = now + lasts
+            self._note(claimed, started, deadline, now if begun else None)
+            return _Attached(started.base, deadline, begun=begun)
         if not may_have_begun:
             # Whoever takes it next need not wonder.
-            self._change(claimed, phase=Phase.QUEUED.value)
+            self._change(claimed, phase=Phase.QUEUED.value, deadline=claimed.deliver_by)
         return None
+
+    def _ask_to_start(self, claimed: Claimed, *, asked_s: int) -> Started:
+        wanted = not (claimed.stop_asked or self._recorder.stop_asked(claimed.run_id))
+        if claimed.too_late or not wanted:
+            self._executor.cancel(claimed.endpoint, claimed.handle)
+        return self._executor.start(claimed.endpoint, replace(claimed.spec, asked_s=asked_s))
+
+    def _note(
+        self, claimed: Claimed, started: Started, deadline: datetime, begun: datetime | None
+    ) -> None:
+        """Have it stored where the run is on its instance, and by when it must have ended."""
+        self._change(
+            claimed,
+            **({"status": RunStatus.RUNNING.value, "started_at": begun} if begun else {}),
+            phase=Phase.FOLLOWING.value,
+            deadline=deadline,
+            base=started.base,
+            boot_id=started.boot_id,
+            machine_id=started.machine_id,
+            hostname=started.hostname,
+            host_key_fingerprint=started.host_key_fingerprint,
+        )
 
     def _start_again(self, claimed: Claimed, error: ExecutionError, tried: int) -> bool:
         """Whether to try once more to start what was not started; waits before it says so."""
@@ -235,8 +261,10 @@ class Follower:
             except (ConnectionLost, ConnectFailed):
                 if self._stopping.is_set():
                     break
-                if timezone.now() > deadline + SLACK:
-                    return self._end_overdue(claimed, handle, position, receive)
+                if timezone.now() > deadline + SLACK and (
+                    finished := self._end_overdue(claimed, handle, deadline, position, receive)
+                ):
+                    return finished
                 if position.offsets != before:
                     attempt = 0
                 self._change(claimed, phase=Phase.DETACHED.value)
@@ -248,20 +276,33 @@ class Follower:
         self,
         claimed: Claimed,
         handle: Handle,
+        deadline: datetime,
         position: _Position,
         receive: Callable[[Output | Gap], None],
-    ) -> Finished:
-        """End a run that outlived its timeout: nobody on the instance did. Raises RunLost."""
+    ) -> Finished | None:
+        """End a run that outlived its timeout: nobody on the instance did. Raises RunLost.
+
+        None if it was not reached and there is patience yet.
+        """
         try:
             self._executor.cancel(claimed.endpoint, handle)
             finished = self._executor.follow(
                 claimed.endpoint, handle, position.offsets, receive, limit=OVERDUE_S
             )
         except (ConnectionLost, ConnectFailed) as error:
-            raise RunLost(_OUT_OF_REACH) from error
-        if finished.ending is Ending.CANCEL:
-            return replace(finished, ending=Ending.TIMEOUT)
-        return finished
+            if timezone.now() <= _patience(claimed, deadline):
+                return None
+            raise _OutOfReach(_OUT_OF_REACH) from error
+        if finished.ending is not Ending.CANCEL or claimed.too_late:
+            return finished
+        return (
+            finished if self._stop_was_asked(claimed) else replace(finished, ending=Ending.TIMEOUT)
+        )
+
+    def _stop_was_asked(self, claimed: Claimed) -> bool:
+        """Whether somebody wanted it stopped, as its row says now. Raises LeaseLost."""
+        self._recorder.record(claimed.run_id, {"phase": Phase.FOLLOWING.value})
+        return self._recorder.stop_asked(claimed.run_id)
 
     def _end(self, claimed: Claimed, values: dict[str, Any]) -> None:
         """Record the end of a run and wait until it is stored. Raises LeaseLost if it isn't."""
@@ -302,6 +343,11 @@ def _seconds_since(moment: datetime) -> int:
     return max(0, int((timezone.now() - moment).total_seconds())) + 1
 
 
+def _patience(claimed: Claimed, deadline: datetime) -> datetime:
+    """Until when an instance is asked for a run: one that was taken over late has some time too."""
+    return max(deadline, claimed.taken_at or deadline) + SLACK
+
+
 def _denies(error: ExecutionError) -> bool:
     """Whether the instance has looked and says that nothing was started."""
     return isinstance(error, StartRefused) and error.code not in _OF_THE_USER
@@ -340,6 +386,11 @@ def _event_of(run_id: int, output: Output | Gap) -> Received | Dropped:
 _OUT_OF_REACH = gettext_noop(
     "The instance could not be reached until after the timeout, so nobody knows how the script "
     "ended. It is not run again."
+)
+_TOO_LATE = gettext_noop(
+    "A worker was lost while it started this, and the next one came long after its timeout. What "
+    "may have been left of it was ended, and nobody knows whether the script began. It is not run "
+    "again."
 )
 _CONSOLE_FAILED = gettext_noop(
     "The console met an error of its own, so nobody knows how the script ended. It is not run "

@@ -7,6 +7,7 @@ two workers never release more than the task allows. Whoever ends a run of such 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -45,12 +46,18 @@ def advance(*, invocation_id: int, now: datetime) -> None:
 
 
 def advance_all(*, now: datetime, limit: int = 500) -> None:
-    """The same for every task in which something is due."""
+    """The same for every task in which something is due.
+
+    Of more than ``limit`` that have runs to release, it looks at some by lot: those that wait for a
+    person may do so for ever, and must not stand before the others each time.
+    """
     waiting = Run.objects.unfinished().filter(
         Q(phase=Phase.HELD.value) | ~Q(invocation__max_failures="")
     )
-    task_ids = waiting.order_by("invocation").values_list("invocation", flat=True).distinct()
-    found = Invocation.objects.filter(pk__in=list(task_ids[:limit])).order_by("pk")
+    task_ids = list(waiting.order_by().values_list("invocation", flat=True).distinct())
+    if len(task_ids) > limit:
+        task_ids = random.sample(task_ids, limit)
+    found = Invocation.objects.filter(pk__in=task_ids).order_by("pk")
     for invocation in found.defer("values", "content"):
         what = step(invocation.rate, standing(invocation), now)
         if what.release or what.cancel:

@@ -17,7 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, transaction
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Case, F, Prefetch, Q, QuerySet, Value, When
 
 from commands import access, queue
 from commands.access import Narrowing
@@ -48,7 +48,12 @@ RECONCILE_AFTER = timedelta(seconds=10)
 DELIVERY = timedelta(minutes=10)
 """How long a run waits for a worker. What starts much later is no longer what was wanted."""
 GIVE_UP_AFTER = timedelta(minutes=3)
-"""How long after its deadline a run is ended whoever carries it: that worker is stuck."""
+"""How long after its deadline a run is ended whoever carries it: that worker is stuck.
+
+Where nobody had it meanwhile, as long after a worker took it over.
+"""
+KEY_MISSING = timedelta(minutes=1)
+"""How long, counted the same way, a run that may have begun waits for a key that is missing."""
 START_BATCH = 50
 """Runs that one message asks a worker to start: few messages, yet several workers share."""
 
@@ -72,16 +77,27 @@ class Claimed:
     base: str
     offsets: Offsets
     deadline: datetime
+    """By when its script must have ended."""
     may_have_begun: bool
     """Whether an earlier worker may have started it: then "unreachable" is not "never ran"."""
     asked_at: datetime | None = None
     """Since when that may be."""
+    taken_at: datetime | None = None
+    """When it was taken over by this worker; None for one that is taken for the first time."""
+    deliver_by: datetime | None = None
+    """Its deadline if it goes back into the queue; None where it may have begun."""
     stop_asked: bool = False
     """Whether somebody wants it stopped: then it must not start any more."""
     decides_on_others: bool = False
     """Whether other runs of its task may wait for its end."""
     secrets: frozenset[bytes] = field(default=frozenset(), repr=False)
     """What must not be stored of its output, in every form in which that may show it."""
+
+    @property
+    def too_late(self) -> bool:
+        """Whether it was taken over long after its time, and nobody knows whether it began."""
+        taken = self.taken_at
+        return not self.base and taken is not None and taken > self.deadline + GIVE_UP_AFTER
 
     @property
     def handle(self) -> Handle:
@@ -114,6 +130,7 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
     with transaction.atomic():
         free = Q(lease_owner="") | Q(lease_until__lt=now)
         taken = Run.objects.filter(free, pk__in=run_ids).unfinished().released().locked()
+        _note_taken_over(taken, now)
         Run.objects.filter(pk__in=taken).update(lease_owner=owner, lease_until=now + LEASE)
         mine = list(
             Run.objects.filter(pk__in=taken)
@@ -124,14 +141,18 @@ def claim(*, run_ids: Sequence[int], owner: str, now: datetime) -> list[Claimed]
         )
         found, rights = credentials(mine), _Rights(mine, now)
         claimed = [_take(run, found, rights, now) for run in mine]
-        _begin(claimed)
+        _begin(mine, claimed)
     return [one for one in claimed if one is not None]
 
 
 def renew(*, run_ids: Iterable[int], owner: str, now: datetime) -> set[int]:
-    """Extend the lease of runs that ``owner`` still has; the ids of those."""
+    """Extend the lease of runs that ``owner`` still has; the ids of those.
+
+    One that ran out, as while the database was away, is as good as taken over.
+    """
     with transaction.atomic():
         held = Run.objects.filter(pk__in=run_ids, lease_owner=owner).unfinished().locked()
+        _note_taken_over(held, now)
         Run.objects.filter(pk__in=held).update(lease_until=now + LEASE)
     return set(held)
 
@@ -147,9 +168,14 @@ def expire(*, now: datetime, limit: int = 500) -> int:
     """End runs that are far past their deadline, whoever owns them; how many.
 
     Nobody took them, or the worker that has them is stuck; what it still reports is not stored.
+    One that nobody had at its deadline, or since, is for somebody to take over first: its result
+    may lie ready on the instance.
     """
     late = Q(phase=Phase.QUEUED.value, lease_owner="", deadline__lt=now)
-    stuck = ~Q(phase=Phase.QUEUED.value) & Q(deadline__lt=now - GIVE_UP_AFTER)
+    long_ago = now - GIVE_UP_AFTER
+    stuck = ~Q(phase=Phase.QUEUED.value) & Q(deadline__lt=long_ago)
+    stuck &= Q(taken_at=None) | Q(taken_at__lt=long_ago)
+    stuck &= Q(lease_until__gte=now) | Q(lease_until__gte=long_ago, taken_at__gte=F("deadline"))
     with transaction.atomic():
         rows = list(
             Run.objects.unfinished()
@@ -176,6 +202,19 @@ def overdue(*, now: datetime, limit: int = 500) -> list[int]:
         .order_by("pk")
         .values_list("pk", flat=True)[:limit]
     )
+
+
+def _note_taken_over(run_ids: Sequence[int], now: datetime) -> None:
+    """Note of runs that may have begun that somebody has them (again) after nobody did.
+
+    Once past the deadline, and again where nobody had them for long: a run that ends whatever
+    worker takes it is not given time for ever.
+    """
+    found = Run.objects.filter(pk__in=run_ids, lease_until__lte=now)
+    first = (
+        Q(taken_at=None) | Q(taken_at__lt=F("deadline")) | Q(lease_until__lt=now - GIVE_UP_AFTER)
+    )
+    found.exclude(phase=Phase.QUEUED.value).filter(first).update(taken_at=now)
 
 
 def _tasks() -> QuerySet[Invocation]:
@@ -257,7 +296,12 @@ def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) ->
             refusal = _UNUSABLE
         except (_Altered, Invalid) as error:
             log.error("Run %s is not what was created: %r", run.pk, error)
-            refusal = _ALTERED if run.digest else _OLD
+            refusal = _ALTERED_SINCE if not fresh else _ALTERED if run.digest else _OLD
+    if refusal is _UNUSABLE and not fresh:
+        if _may_wait(run, now):
+            _leave(run, now)
+            return None
+        refusal = _NO_KEY
     code, reason = refusal or _GONE
     status = RunStatus.ABORTED if fresh else RunStatus.ERROR
     if code is ErrorCode.COMMAND_NOT_APPLICABLE:
@@ -266,14 +310,28 @@ def _take(run: Run, credentials: Credentials, rights: _Rights, now: datetime) ->
     return None
 
 
-def _begin(claimed: Iterable[Claimed | None]) -> None:
-    """Store of those that are taken for the first time that they may have begun."""
-    fresh: dict[datetime, list[int]] = {}
-    for one in claimed:
+def _may_wait(run: Run, now: datetime) -> bool:
+    """Whether a run that may have begun can wait for a key that is missing."""
+    times = [each for each in (run.deadline, run.taken_at) if each is not None]
+    return now <= max(times, default=now) + KEY_MISSING
+
+
+def _leave(run: Run, now: datetime) -> None:
+    """Give a run back for somebody to take soon."""
+    Run.objects.filter(pk=run.pk).update(lease_owner="", lease_until=now + RECONCILE_AFTER)
+
+
+def _begin(mine: Sequence[Run], claimed: Iterable[Claimed | None]) -> None:
+    """Store of those that are taken for the first time that they may have begun, and where."""
+    fresh: dict[datetime, list[Run]] = {}
+    for run, one in zip(mine, claimed, strict=True):
         if one is not None and not one.may_have_begun:
-            fresh.setdefault(one.deadline, []).append(one.run_id)
-    for deadline, run_ids in fresh.items():
-        Run.objects.filter(pk__in=run_ids).update(phase=Phase.CONNECTING.value, deadline=deadline)
+            fresh.setdefault(one.deadline, []).append(run)
+    for deadline, begun in fresh.items():
+        ways = [When(pk=run.pk, then=Value(approved.way_to(run.instance))) for run in begun]
+        Run.objects.filter(pk__in=[run.pk for run in begun]).update(
+            phase=Phase.CONNECTING.value, deadline=deadline, way=Case(*ways)
+        )
 
 
 def _end(run: Run, status: RunStatus, code: ErrorCode, reason: str, now: datetime) -> None:
@@ -310,6 +368,29 @@ _ALTERED = (
     gettext_noop(
         "What would run is not what was created: somebody altered the task in the database, or "
         "the console's secret key was replaced. Create the task again."
+    ),
+)
+_ALTERED_SINCE = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "A worker was lost while it had this, and since then what would run is no longer what was "
+        "created: somebody altered the task in the database, or the console's secret key was "
+        "replaced. So nobody knows whether the script began. It is not run again."
+    ),
+)
+_NO_KEY = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "The instance's credential or the task's values can't be decrypted: the console lacks "
+        "the encryption key they were stored with. So nobody knows how the script ended. It is "
+        "not run again."
+    ),
+)
+_MOVED = (
+    ErrorCode.OUTCOME_UNKNOWN,
+    gettext_noop(
+        "A worker was lost while it started this, and since then the instance, or the way to it, "
+        "was changed. So nobody knows whether the script began. It is not run again."
     ),
 )
 _OLD = (
@@ -412,7 +493,7 @@ def _changed_since(run: Run, rights: _Rights, now: datetime) -> tuple[ErrorCode,
             return _NOWHERE
     try:
         if approved.is_as_asked(run):
-            return None
+            return _MOVED if approved.leads_elsewhere(run) else None
     except ImproperlyConfigured as error:
         log.error("The approval of run %s can't be checked: %s", run.pk, error)
         return _UNUSABLE
@@ -439,6 +520,8 @@ def _claimed(run: Run, instance: Instance, credentials: Credentials, now: dateti
         deadline=by_timeout if fresh else run.deadline or by_timeout,
         may_have_begun=not fresh,
         asked_at=None if fresh else _asked_at(run),
+        taken_at=None if fresh else now,
+        deliver_by=run.deadline if fresh else None,
         stop_asked=run.status == RunStatus.STOPPING,
         decides_on_others=run.invocation.rate.limited,
         secrets=script.secrets(),

@@ -22,7 +22,7 @@ from commands.execution.executor import Endpoint, Handle
 from commands.models import Invocation, Run
 from commands.models.invocation import RunQuerySet
 from commands.rules.status import NOT_BEGUN, Phase, RunStatus
-from commands.services import endings, pacing, runs
+from commands.services import approved, endings, pacing, runs
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,8 @@ def is_due(*, now: datetime) -> bool:
 def claim(*, busy: Collection[int], limit: int, now: datetime) -> list[Order]:
     """Take at most ``limit`` orders that are due; others leave them alone for a while.
 
-    Runs whose instance is gone, or can't be signed in to, give no order: they end in time.
+    Runs whose instance is gone, can't be signed in to, or is another place now than where they
+    may have begun, give no order: they end in time.
     """
     with transaction.atomic():
         rows = list(
@@ -141,5 +142,7 @@ def _never_sent(of_task: RunQuerySet) -> RunQuerySet:
 def _endpoint(row: Run, credentials: runs.Credentials) -> Endpoint | None:
     if row.instance is None or row.instance.credential_id not in credentials:
         return None
+    if not row.base and approved.leads_elsewhere(row):
+        return None  # what is there now never heard of it, and would confirm that it never starts
     row.instance.credential = credentials[row.instance.credential_id]
     return runs.endpoint_or_none(row.instance)

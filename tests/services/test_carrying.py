@@ -241,7 +241,8 @@ def test_a_run_that_waits_for_another_try_is_connecting(create, monkeypatch):
     executor = Busy(ErrorCode.CONNECTION_REFUSED, 2)
     made = Worker(executor)
     try:
-        task = create("say a")
+        task = create("say a", timeout=10)
+        by = task.runs.get().deadline
         take(made, task)
         deadline = time.monotonic() + 30
         while not executor.asked and time.monotonic() < deadline:
@@ -254,6 +255,7 @@ def test_a_run_that_waits_for_another_try_is_connecting(create, monkeypatch):
     run.refresh_from_db()
     # Nothing was started, and the next worker may rely on that.
     assert (run.status, run.phase, run.lease_owner) == ("Pending", "queued", "")
+    assert run.deadline == by
     monkeypatch.setattr(following, "START_AGAIN_S", ())
     after = Worker(executor)
     try:

@@ -247,6 +247,22 @@ def test_a_person_continues(create, cast):
     assert phases(task).count("held") == 2
 
 
+def test_tasks_that_wait_for_a_person_leave_others_their_turn(create):
+    """They may be forgotten for ever, and a reconciler looks at so many tasks at a time."""
+    forgotten = create("say a", canary="1", batch_pause="confirm")
+    other = create("say a", canary="1", batch_pause="1")
+    end_one(forgotten)
+    end_one(other)
+    later = timezone.now() + timedelta(seconds=60)
+
+    def turn():
+        pacing.advance_all(now=later, limit=1)
+        return "queued" in phases(other)
+
+    until(turn)
+    assert phases(forgotten).count("held") == 5
+
+
 def test_stopping_what_runs_lets_the_others_take_its_place(create, cast, sent):
     task = create("say a", concurrency="1")
     sent.clear()

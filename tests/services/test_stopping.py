@@ -507,6 +507,33 @@ def test_a_stop_of_many_asks_all_instances_at_the_same_time(create, press, cast,
         connection.close()
 
 
+def test_what_was_stopped_in_time_is_not_called_a_timeout(create, press, monkeypatch):
+    """Its end is learned only when its timeout is over, and the console asks for its end itself."""
+
+    class Slow(FakeExecutor):
+        def follow(self, endpoint, handle, offsets, receive, *, limit=None):
+            if limit != following.OVERDUE_S:
+                raise ConnectionLost("not yet")
+            return super().follow(endpoint, handle, offsets, receive, limit=limit)
+
+    monkeypatch.setattr(following, "ATTACH_AGAIN_S", (0.01,))
+    made = Worker(Slow())
+    try:
+        task = create("say a\nsleep 100")
+        take(made, task)
+        running(task)
+        press(task)
+        made.stopper.ask()
+        until(lambda: task.runs.get().stop_confirmed_at)
+        monkeypatch.setattr(following, "SLACK", -timedelta(days=1))  # and its time is over
+        [run] = finished(task)
+        assert (run.status, run.error_code) == ("Terminated", "ExecutionInterrupted")
+        assert run.error_info == "Stopped by bob, 0 processes left."
+    finally:
+        made.stop()
+        connection.close()
+
+
 def test_survivors_are_named_and_output_without_room_is_counted():
     finished = Finished(Ending.TIMEOUT, None, 0, 0, 2, "41 (sleep), 42 (dd)", 7)
     values = endings.of_end(finished)
