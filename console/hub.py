@@ -8,7 +8,8 @@ A viewer first gets a snapshot of all states, then, in batches as fast as it tak
 output that it lacks; when it has reached the tail it is *level* and gets changes with the others,
 in frames at most ten times a second, at last ``done``. A viewer that is too slow is dropped; its
 browser comes back with its cursor. News come as wake-ups over Redis; a slow tick finds what they
-miss. Every few seconds it is asked, for all viewers at once, whether they may still look.
+miss. Every few seconds it is asked, for all viewers at once, whether they may still look; where
+that can't be asked for long, none of them does.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ TICK_S = 1.0
 TICK_WITHOUT_WAKER_S = 0.25
 ASK_AGAIN_S = 5.0
 """How often it is asked whether viewers may still look."""
+UNASKED_S = 10.0
+"""How long viewers go on at most while it can't be asked."""
 ASKED_AT_ONCE = 100
+IDLE_S = 60.0
+"""How long a hub stays that nobody watches anything through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,12 @@ class _Over(Exception):
 
 
 class Hub:
-    """Reads for all viewers who share a voice. Make it inside the running event loop."""
+    """Reads for all viewers who share a voice. Make it inside the running event loop.
 
-    def __init__(self, voice: Voice) -> None:
+    It closes when nobody has watched for a while; ``at_end`` is called with it however it closes.
+    """
+
+    def __init__(self, voice: Voice, at_end: Callable[[Hub], None] = lambda _hub: None) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hub", initializer=voice.speak)
         self._reader = Reader()
@@ -77,6 +85,8 @@ class Hub:
         self._news = asyncio.Event()
         self._redis_url = wake.redis_url(settings.CELERY_BROKER_URL)
         self._closed = False
+        self._at_end = at_end
+        self._used_at = self._asked_at = time.monotonic()
         work = [self._pump(), self._ask()]
         if self._redis_url:
             work.append(self._listen(self._redis_url))
@@ -86,6 +96,10 @@ class Hub:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that the hub lives in."""
         return self._loop
+
+    def keep(self) -> None:
+        """Stay for a while: somebody is about to watch."""
+        self._used_at = time.monotonic()
 
     async def watch(self, wanted: Wanted, *, once: bool = False) -> AsyncIterator[bytes]:
         """All events for one viewer, until the task has ended; with ``once`` those of now."""
@@ -113,8 +127,9 @@ class Hub:
             self._leave(viewer)
 
     def close(self) -> None:
-        """End all streams: the server is going down. Call it in the hub's loop."""
+        """End all streams: the server is going down, or there are none. Call it in its loop."""
         self._closed = True
+        self._at_end(self)
         for topic in list(self._topics.values()):
             self._drop(topic.viewers)
         for task in self._tasks:
@@ -135,6 +150,7 @@ class Hub:
         if not topic.viewers and self._topics.get(topic.invocation_id) is topic:
             del self._topics[topic.invocation_id]
             self._dirty.discard(topic)
+            self.keep()
 
     def _drop(self, viewers: Iterable[Viewer]) -> None:
         for viewer in list(viewers):
@@ -151,7 +167,7 @@ class Hub:
 
     async def _listen(self, url: str) -> None:
         """Hear wake-ups, and go on hearing them when the broker comes back."""
-        while True:
+        while not self._closed:
             client = redis.asyncio.Redis.from_url(url)
             try:
                 async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -176,6 +192,9 @@ class Hub:
         while True:
             await self._news_until(min([tick_at, *(topic.next_at for topic in self._dirty)]))
             now = time.monotonic()
+            if not self._topics and now - self._used_at >= IDLE_S:
+                self.close()
+                return
             if now >= tick_at:
                 self._dirty.update(self._topics.values())
                 tick_at = now + tick_s
@@ -223,17 +242,24 @@ class Hub:
         while True:
             await asyncio.sleep(ASK_AGAIN_S)
             viewers = [each for topic in self._topics.values() for each in topic.viewers]
-            for first in range(0, len(viewers), ASKED_AT_ONCE):
-                await self._ask_for(viewers[first : first + ASKED_AT_ONCE])
+            try:
+                for first in range(0, len(viewers), ASKED_AT_ONCE):
+                    await self._ask_for(viewers[first : first + ASKED_AT_ONCE])
+                self._asked_at = time.monotonic()
+            except _Over:
+                return
+            except DatabaseError as error:
+                log.warning("The database does not answer, nobody was asked for: %s", error)
+            except Exception:
+                log.exception("Whether viewers may still look can't be asked")
+            # The next turn would be too late for those who may not look any more.
+            if time.monotonic() + ASK_AGAIN_S - self._asked_at > UNASKED_S:
+                self._drop(viewers)
 
     async def _ask_for(self, viewers: list[Viewer]) -> None:
         tickets = {viewer.ticket for viewer in viewers}
-        try:
-            valid = await self._read_for(lambda: admission.still_valid(tickets))
-        except DatabaseError as error:
-            log.warning("The database does not answer, nobody was asked for: %s", error)
-        else:
-            self._drop(viewer for viewer in viewers if viewer.ticket not in valid)
+        valid = await self._read_for(lambda: admission.still_valid(tickets))
+        self._drop(viewer for viewer in viewers if viewer.ticket not in valid)
 
     # --- in the reader's thread --------------------------------------------------------
 

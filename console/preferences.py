@@ -7,9 +7,7 @@ account's, else the site's.
 
 from __future__ import annotations
 
-import zoneinfo
 from dataclasses import dataclass
-from datetime import tzinfo
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
@@ -17,7 +15,7 @@ from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 
 from commands.models import Theme, User
-from commands.services.accounts import Preferences
+from commands.services.accounts import Preferences, zone
 
 THEME_COOKIE = "theme"
 
@@ -38,7 +36,7 @@ class Voice:
     def speak(self) -> None:
         """Say everything in them from now on, in this thread."""
         translation.activate(self.language)
-        timezone.activate(_zone(self.zone) or timezone.get_default_timezone())
+        timezone.activate(zone(self.zone) or timezone.get_default_timezone())
 
 
 class PreferencesMiddleware(MiddlewareMixin):
@@ -53,8 +51,8 @@ class PreferencesMiddleware(MiddlewareMixin):
         if user.language in dict(settings.LANGUAGES):
             translation.activate(user.language)
             request.LANGUAGE_CODE = translation.get_language()
-        if zone := _zone(user.time_zone):
-            timezone.activate(zone)
+        if chosen := zone(user.time_zone):
+            timezone.activate(chosen)
 
 
 def theme(request: HttpRequest) -> str:
@@ -78,10 +76,3 @@ def remember(response: HttpResponseBase, preferences: Preferences) -> None:
             )
         elif value == "":
             response.delete_cookie(name, samesite="Lax")
-
-
-def _zone(name: str) -> tzinfo | None:
-    try:
-        return zoneinfo.ZoneInfo(name) if name else None
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        return None  # it was there when it was chosen

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext as _
 
 from commands.models import User
 from commands.services import second_factor
@@ -21,6 +22,8 @@ _BEGUN = "second_factor.begun"
 """When a session was shown a secret for a new app."""
 _OPEN = ("second-factor", "second-factor-codes", "sign-out", "sign-in", "healthz")
 """Pages for people who have to set it up first."""
+_ASKED = ("events", "status")
+"""What pages and programs ask for again and again: they want a status, not another page."""
 
 
 class SecondFactorMiddleware:
@@ -36,7 +39,7 @@ class SecondFactorMiddleware:
     def process_view(
         self, request: HttpRequest, *_view: object
     ) -> HttpResponse | HttpResponseRedirect | None:
-        """Send them to the page where it is set up; scripts are told so."""
+        """Send them to the page where it is set up; scripts and programs are told so."""
         match = request.resolver_match
         if not isinstance(request.user, User) or request.session.get(PROVED):
             return None
@@ -44,6 +47,10 @@ class SecondFactorMiddleware:
             return None
         if request.headers.get("HX-Request") == "true":
             return HttpResponse(status=403, headers={"HX-Redirect": reverse("second-factor")})
+        if match.url_name in _ASKED:
+            text = _("Your team requires a second factor. Set it up first: %(url)s")
+            told = text % {"url": reverse("second-factor")}
+            return HttpResponse(told, status=403, content_type="text/plain; charset=utf-8")
         return HttpResponseRedirect(reverse("second-factor"))
 
 

@@ -25,8 +25,15 @@ def hub(voice: Voice) -> Hub:
     """The hub that speaks with ``voice``, made in the running event loop at its first stream."""
     found = _hubs.get(voice)
     if found is None or found.loop is not asyncio.get_running_loop():
-        found = _hubs[voice] = Hub(voice)
+        found = _hubs[voice] = Hub(voice, at_end=_forget)
+    found.keep()
     return found
+
+
+def _forget(ended: Hub) -> None:
+    for voice, one in list(_hubs.items()):
+        if one is ended:
+            del _hubs[voice]
 
 
 def close_all() -> None:

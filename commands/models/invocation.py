@@ -13,7 +13,7 @@ from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_invocation_uid
 from commands.models.instance import Instance, storable
 from commands.models.team import Region, Team, User
-from commands.rules import limits
+from commands.rules import limits, sameness
 from commands.rules.content import CommandType, Termination
 from commands.rules.rate import Rate
 from commands.rules.status import FAILURES, FINAL, STOPS, Phase, RunStatus, TaskStatus
@@ -228,8 +228,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         return same.exclude(machine_id="", host_key_fingerprint="").order_by("-pk").first()
 
     def uncompared(self) -> RunQuerySet:
-        """Runs that have ended, of whose output no digest is stored yet."""
-        return self.filter(status__in=_FINAL, same_exactly="")
+        """Runs that have ended, of whose output no digest by the rules of now is stored yet."""
+        compared = Q(same_exactly__startswith=sameness.VERSION)
+        return self.filter(~compared, status__in=_FINAL)
 
     def locked(self) -> list[int]:
         """Their ids, with their rows locked for the present transaction.

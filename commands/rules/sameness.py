@@ -1,10 +1,10 @@
 r"""When two instances printed the same: their output without what is their own, as a digest.
 
 What a reader does not see is no difference: spaces at the end of a line, blank lines at the end
-of all, text that ``\r`` overwrote, escapes that move the cursor. An instance's own name, id,
-address and host name are replaced by one placeholder. The streams are compared one by one, as
-only chance decides which of two lines of different streams arrives first; what was dropped of an
-output stands in both.
+of all, text that was overwritten, escapes that move the cursor. An instance's own name, id, address
+and host name are replaced by one placeholder. The streams are compared one by one, as only chance
+decides which of two lines of different streams arrives first; what was dropped of an output stands
+in both.
 
 The looser key leaves out numbers, times and hexadecimal ids, too.
 """
@@ -18,13 +18,18 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from commands.rules import overwriting
+
 STREAMS: Final = ("stdout", "stderr")
 PLACEHOLDER: Final = "‹instance›"
 """What stands for an instance's own name, id, address and host name."""
+VERSION: Final = "2:"
+"""What exact keys begin with. Keys that were made by other rules are no keys any more: whenever
+the same output gets another key than before, this changes."""
+_KEY_CHARS = 64
 
 _PLACEHOLDER = PLACEHOLDER.encode()
 _NAME_CHARS_MIN = 2  # a single letter is in every text
-_MOVES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-ln-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _COLOURS = re.compile(rb"\x1b\[[0-9;:]*m")
 _HEX = re.compile(
     rb"(?i)(?<![0-9a-z])(?:0x[0-9a-f]+"
@@ -44,6 +49,11 @@ class Keys:
 
     exact: str
     loose: str
+
+
+def is_key(exact: str) -> bool:
+    """Whether that is an exact key as these rules make them."""
+    return exact.startswith(VERSION)
 
 
 class _Hash:
@@ -112,7 +122,8 @@ class Sameness:
         for stream in STREAMS:
             for block in self._lines[stream].finish():
                 self._take(stream, block)
-        return Keys(_joined(self._exact), _joined(self._loose))
+        exact = f"{VERSION}{_joined(self._exact)}"[:_KEY_CHARS]
+        return Keys(exact, _joined(self._loose))
 
     def _take(self, stream: str, block: bytes) -> None:
         text = normalised(block, self._names)
@@ -144,12 +155,16 @@ class Lines:
 
 def normalised(block: bytes, names: Names) -> bytes:
     """Whole lines as all instances would have printed them that printed the same."""
-    if b"\x1b" in block:
-        block = _MOVES.sub(b"", block)
     lines = block.split(b"\n")
-    if b"\r" in block:
-        lines = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines]
+    if overwriting.has_gone_back(block):
+        lines = [_shown(line.rstrip(b"\r")) for line in lines]
+    if b"\x1b" in block:
+        lines = [overwriting.MOVES.sub(b"", line) for line in lines]
     return names.hide_in(b"\n".join(line.rstrip(b" \t") for line in lines))
+
+
+def _shown(line: bytes) -> bytes:
+    return overwriting.left_of(line) if overwriting.has_gone_back(line) else line
 
 
 def loosened(text: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import cache
 
 from django.conf import settings
@@ -30,6 +30,14 @@ def time_zones() -> tuple[str, ...]:
     """Names of the time zones that can be chosen: places, and UTC."""
     known = (name for name in zoneinfo.available_timezones() if "/" in name or name == "UTC")
     return tuple(sorted(name for name in known if not name.startswith(("Etc/", "SystemV/"))))
+
+
+def zone(name: str) -> tzinfo | None:
+    """The time zone that somebody chose; None for none, or one that is there no more."""
+    try:
+        return zoneinfo.ZoneInfo(name) if name else None
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return None
 
 
 def set_preferences(*, actor: User, preferences: Preferences) -> None:

@@ -1,22 +1,27 @@
-"""What a notice says, and to whom: composed when it is about to be sent."""
+"""What a notice says, and to whom: composed when it is about to be sent.
+
+An e-mail speaks the language and tells the time of the account that has the address, else the
+site's. What a webhook gets is the same in all languages.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
+from django.db.models.functions import Lower
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from commands.models import Approval, Invocation, Notice, NoticeRule, Team
-from commands.rules.status import TaskStatus, roll_up
-from commands.services import approved, refusals
+from commands.models import Approval, Invocation, Notice, NoticeRule, Team, User
+from commands.rules.status import RunStatus, TaskStatus, roll_up
+from commands.services import accounts, approved, refusals
 from commands.words import retold
 
 _STATUSES = {
@@ -27,6 +32,23 @@ _STATUSES = {
     TaskStatus.FAILED: gettext_lazy("Failed"),
     TaskStatus.PARTIAL_FAILED: gettext_lazy("Partly failed"),
     TaskStatus.STOPPED: gettext_lazy("Stopped"),
+}
+
+_STOPPED = gettext_lazy("Stopped")
+_NOT_DELIVERED = gettext_lazy("Couldn't be delivered")
+
+_RUNS = {
+    RunStatus.PENDING: gettext_lazy("Pending"),
+    RunStatus.RUNNING: gettext_lazy("Running"),
+    RunStatus.STOPPING: gettext_lazy("Stopping"),
+    RunStatus.SUCCESS: gettext_lazy("Succeeded"),
+    RunStatus.FAILED: gettext_lazy("Failed"),
+    RunStatus.TIMEOUT: gettext_lazy("Timed out"),
+    RunStatus.ERROR: gettext_lazy("Error"),
+    RunStatus.CANCELLED: _STOPPED,
+    RunStatus.TERMINATED: _STOPPED,
+    RunStatus.INVALID: _NOT_DELIVERED,
+    RunStatus.ABORTED: _NOT_DELIVERED,
 }
 
 _EVENTS = {
@@ -42,12 +64,13 @@ class Unsendable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """An e-mail."""
+    """An e-mail. ``others`` say the same to those who read another language or live elsewhere."""
 
     uid: str
     to: tuple[str, ...]
     subject: str
     text: str
+    others: tuple[Mail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +105,21 @@ def of(notice: Notice) -> Message:
         to = _approvers(task)
     else:
         to = _addresses(rule) if rule is not None else _creator(task)
-    if task is None:
-        subject, text = _test(notice.team)
-    elif notice.about == Notice.About.ENDED:
-        subject, text = _about(task)
-    else:
-        subject, text = _about_approval(task)
+    first, *others = [_mail(notice, task, voice, some) for voice, some in _by_voice(to).items()]
+    return replace(first, others=tuple(others))
+
+
+def _mail(
+    notice: Notice, task: Invocation | None, voice: tuple[str, str], to: Sequence[str]
+) -> Mail:
+    language, zone = voice
+    with translation.override(language), timezone.override(accounts.zone(zone)):
+        if task is None:
+            subject, text = _test(notice.team)
+        elif notice.about == Notice.About.ENDED:
+            subject, text = _about(task)
+        else:
+            subject, text = _about_approval(task)
     return Mail(notice.uid, tuple(to), " ".join(subject.split())[:200], text)
 
 
@@ -96,29 +128,51 @@ def link(task: Invocation) -> str:
     return f"{settings.CONSOLE_URL}/tasks/{task.uid}/"
 
 
-def _addresses(rule: NoticeRule) -> list[str]:
-    if rule.target:
-        return rule.target.split(",")
-    members = rule.team.members.filter(is_active=True).exclude(email="").order_by("pk")
-    if found := list(dict.fromkeys(members.values_list("email", flat=True))):
-        return found
-    raise Unsendable(refusals.NO_ADDRESSES)
+Recipients = Mapping[str, User | None]
+"""Addresses, and whose they are."""
 
 
-def _approvers(task: Invocation) -> list[str]:
-    found = approved.deciders(task)
-    if addresses := list(dict.fromkeys(member.email for member in found if member.email)):
-        return addresses
-    raise Unsendable(refusals.NO_ADDRESSES)
+def _addresses(rule: NoticeRule) -> Recipients:
+    if not rule.target:
+        return _of(rule.team.members.filter(is_active=True).order_by("pk"))
+    given = rule.target.split(",")
+    wanted = {address.lower() for address in given}
+    users = User.objects.alias(address=Lower("email")).filter(is_active=True, address__in=wanted)
+    owners = {user.email.lower(): user for user in users.order_by("-pk")}
+    return {address: owners.get(address.lower()) for address in given}
 
 
-def _creator(task: Invocation | None) -> list[str]:
+def _approvers(task: Invocation) -> Recipients:
+    return _of(approved.deciders(task))
+
+
+def _of(people: Iterable[User]) -> Recipients:
+    found: dict[str, User | None] = {}
+    for person in people:
+        if person.email:
+            found.setdefault(person.email, person)
+    if not found:
+        raise Unsendable(refusals.NO_ADDRESSES)
+    return found
+
+
+def _by_voice(to: Recipients) -> dict[tuple[str, str], list[str]]:
+    """Addresses by the language and the time zone that are spoken to them; "" is the site's."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for address, user in to.items():
+        known = user is not None and user.language in dict(settings.LANGUAGES)
+        language = user.language if user and known else settings.LANGUAGE_CODE
+        found.setdefault((language, user.time_zone if user else ""), []).append(address)
+    return found
+
+
+def _creator(task: Invocation | None) -> Recipients:
     user = task.created_by if task else None
     if task is None or user is None or not Team.objects.of(user).filter(pk=task.team_id).exists():
         raise Unsendable(refusals.HAS_LEFT)
     if not user.email:
         raise Unsendable(refusals.NO_ADDRESS)
-    return [user.email]
+    return {user.email: user}
 
 
 def _post(notice: Notice, rule: NoticeRule, task: Invocation | None) -> Post:
@@ -187,14 +241,22 @@ def _about(task: Invocation) -> tuple[str, str]:
     lines = [
         (_("Task"), f"{task.name} ({task.uid})"),
         (_("Status"), status),
-        (_("Instances"), ", ".join(f"{word} {count:,}" for word, count in end.counts.items())),
+        (_("Instances"), _told(end.counts)),
         (_("Team"), f"{task.team.name}, {task.region.name}"),
         (_("Created by"), task.created_by_name),
         (_("Started"), _moment(task.created_at)),
         (_("Finished"), _moment(end.at)),
         (_("Output"), link(task)),
     ]
-    return subject, "".join(f"{name}: {value}\n" for name, value in lines)
+    return subject, _joined(lines)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    """How many runs are in which state, in the words that pages have for states."""
+    found: Counter[str] = Counter()
+    for status, count in counts.items():
+        found[str(_RUNS[RunStatus(status)])] += count
+    return ", ".join(f"{label} {count:,}" for label, count in found.items())
 
 
 def _about_approval(task: Invocation) -> tuple[str, str]:
@@ -215,7 +277,12 @@ def _about_approval(task: Invocation) -> tuple[str, str]:
     if approval.comment:
         lines.append((_("Comment"), approval.comment))
     lines += [(_("Digest"), approval.digest), (_("Read it"), link(task))]
-    return subject, "".join(f"{name}: {value}\n" for name, value in lines)
+    return subject, _joined(lines)
+
+
+def _joined(lines: Iterable[tuple[str, str]]) -> str:
+    line = _("%(name)s: %(value)s")
+    return "".join(f"{line % {'name': name, 'value': value}}\n" for name, value in lines)
 
 
 def _test(team: Team) -> tuple[str, str]:

@@ -76,7 +76,15 @@ def send(message: Message) -> str:
 
 
 def _mail(mail: Mail) -> None:
-    headers = {"X-Console-Id": mail.uid, "Message-ID": f"<{mail.uid}@command-console>"}
-    EmailMessage(
-        subject=f"[Command Console] {mail.subject}", body=mail.text, to=mail.to, headers=headers
-    ).send()
+    letters = (mail, *mail.others)
+    refused = []
+    for number, letter in enumerate(letters):
+        name = f"{mail.uid}.{number}" if number else mail.uid
+        headers = {"X-Console-Id": mail.uid, "Message-ID": f"<{name}@command-console>"}
+        subject = f"[Command Console] {letter.subject}"
+        try:
+            EmailMessage(subject=subject, body=letter.text, to=letter.to, headers=headers).send()
+        except smtplib.SMTPRecipientsRefused as error:
+            refused.append(error)  # those of the other letters may be taken
+    if len(refused) == len(letters):
+        raise refused[0]

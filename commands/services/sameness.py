@@ -19,7 +19,7 @@ from commands.models import Invocation, Run
 from commands.outputs import store
 from commands.outputs.store import Chunk
 from commands.rules import limits
-from commands.rules.sameness import STREAMS, Keys, Lines, Names, Sameness, normalised
+from commands.rules.sameness import STREAMS, Keys, Lines, Names, Sameness, is_key, normalised
 from commands.rules.status import FAILURES, STOPS, RunStatus, is_final
 
 RUNS_AT_ONCE = 300
@@ -83,7 +83,7 @@ def groups_of(runs: Iterable[Run], *, loose: bool = False) -> list[Group]:
     """Groups of those of ``runs`` that were compared: problems first, then the largest."""
     found: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.same_exactly and is_final(run.status):
+        if is_compared(run) and is_final(run.status):
             found[_key(run, loose=loose)].append(run)
     groups = [Group(key, members) for key, members in found.items()]
     return sorted(groups, key=lambda each: (_rank(each.first), -each.count, each.first.pk))
@@ -220,6 +220,11 @@ def _rank(run: Run) -> int:
     return 2 if run.status in STOPS else 1
 
 
+def is_compared(run: Run) -> bool:
+    """Whether a digest of what ``run`` printed is stored, by the rules of now."""
+    return is_key(run.same_exactly)
+
+
 def uncompared(runs: Iterable[Run]) -> int:
     """How many of ``runs`` have ended and were not compared yet."""
-    return sum(is_final(run.status) and not run.same_exactly for run in runs)
+    return sum(is_final(run.status) and not is_compared(run) for run in runs)

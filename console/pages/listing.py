@@ -139,7 +139,7 @@ def listing(
         same=groups.told(runs),
         groups=shown,
         distinct=found,
-        compared=sum(bool(run.same_exactly) for run in wanted),
+        compared=sum(map(sameness.is_compared, wanted)),
         left=sameness.uncompared(runs),
         total=len(runs),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from playwright.sync_api import Page, Route
+from playwright.sync_api import APIResponse, Page, Route
 
 from tests.browser.conftest import PATIENCE_MS
 
@@ -28,3 +28,36 @@ class Held:
             assert time.monotonic() < until, "nothing was asked for"
             self._page.wait_for_timeout(20)
         self._route.continue_()
+
+
+class HeldAnswers:
+    """The answers to requests of ``page`` for lines of output: made at once, and held back."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._held: list[tuple[Route, APIResponse]] = []
+        page.route("**/tasks/**", self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if route.request.headers.get("hx-target") == "log":
+            self._held.append((route, route.fetch()))
+        else:
+            route.fallback()
+
+    @property
+    def count(self) -> int:
+        """How many are held back."""
+        return len(self._held)
+
+    def wait(self) -> None:
+        """Wait until there is one."""
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while not self._held:
+            assert time.monotonic() < until, "nothing was asked for"
+            self._page.wait_for_timeout(20)
+
+    def let_go(self) -> None:
+        """Let the oldest one go on, once there is one."""
+        self.wait()
+        route, answer = self._held.pop(0)
+        route.fulfill(response=answer)

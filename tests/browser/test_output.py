@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import STOP_ALL, Console
+from tests.browser.held import HeldAnswers
 from tests.browser.looks import assert_accessible, assert_fits_phones, assert_looks_good
 from tests.browser.test_journey import create, lines
 
@@ -229,6 +230,78 @@ def test_what_comes_while_earlier_lines_show_is_there_again_at_the_end(visit, tm
     assert seen == [*range(seen[0], 7_101)]
     assert lines(page)[-100:] == ["openmore0", *(f"more{n}" for n in range(1, 100))]
     assert at_end(page)
+
+
+def earlier_lines(page: Page, gate: Path) -> None:
+    """Look at the first of 7,000 lines; 60 more come once ``gate`` is there."""
+    running(
+        page,
+        f"seq 7000; while ! [ -e {gate} ]; do sleep 0.2; done; "
+        "i=0; while [ $i -lt 60 ]; do echo more$i; i=$((i+1)); done",
+    )
+    page.wait_for_selector("#L7000")
+    page.reload()
+    show = page.get_by_role("link", name="Show earlier lines")
+    for first in (3001, 1001):
+        page.locator("#scroll").evaluate("s => s.scrollTop = 0")
+        show.click()
+        expect(page.locator("#log .ln").first).to_have_id(re.compile(f"L{first // 1000}..."))
+    expect(page.locator("#later")).to_be_visible()
+
+
+def test_however_often_the_end_is_asked_for_no_line_is_lost(visit, tmp_path: Path):
+    page = visit(at=None)
+    gate = tmp_path / "gate"
+    earlier_lines(page, gate)
+    answers = HeldAnswers(page)
+    page.locator("#log").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("End")
+    answers.let_go()
+    expect(page.locator("#later")).to_be_hidden()
+    gate.touch()
+    expect(page.locator("#log .ln", has_text="more59")).to_be_visible()
+    assert answers.count == 0
+    seen = numbers(page)
+    assert seen == [*range(seen[0], 7_061)]
+    assert at_end(page)
+
+
+def test_what_follows_is_asked_for_when_earlier_lines_have_come(visit, tmp_path: Path):
+    page = visit(at=None)
+    gate = tmp_path / "gate"
+    earlier_lines(page, gate)
+    answers = HeldAnswers(page)
+    page.get_by_role("link", name="Show earlier lines").click()
+    answers.wait()
+    page.locator("#log").focus()
+    page.keyboard.press("f")
+    page.evaluate("fetch(location.href)")  # whatever was asked for before is on its way now
+    assert answers.count == 1
+    answers.let_go()
+    expect(page.locator("#L1")).to_be_attached()
+    answers.let_go()
+    expect(page.locator("#later")).to_be_hidden()
+    gate.touch()
+    expect(page.locator("#log .ln", has_text="more59")).to_be_visible()
+    seen = numbers(page)
+    assert seen == [*range(seen[0], 7_061)]
+
+
+def test_a_second_press_takes_the_first_back(visit, tmp_path: Path):
+    page = visit(at=None)
+    earlier_lines(page, tmp_path / "gate")
+    answers = HeldAnswers(page)
+    page.locator("#log").focus()
+    page.keyboard.press("f")
+    answers.wait()
+    page.keyboard.press("f")
+    page.get_by_role("link", name="Show later lines").click()
+    answers.let_go()
+    answers.let_go()
+    expect(page.locator("#later")).to_be_hidden()
+    expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "false")
+    assert numbers(page) == [*range(2_001, 7_001)]
 
 
 # --- links to lines ---------------------------------------------------------------------

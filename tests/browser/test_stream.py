@@ -152,6 +152,34 @@ def test_somebody_who_left_the_team_is_told(visit, member, console):
     assert asked == []
 
 
+def test_somebody_who_needs_a_second_factor_now_is_told(visit, member, console):
+    name = member("viewer")
+    url = task_of(visit())
+    page = visit(username=name)
+    page.clock.install()
+    page.goto(url)
+    state = page.locator("#link-state")
+    expect(state).to_have_text("Live")
+    require = "from commands.models import Team; Team.objects.update(second_factor_required={})"
+    console.manage("shell", "-c", require.format(True))
+    try:
+        page.clock.fast_forward(36_000)
+        page.clock.run_for(3_000)
+        expect(page.locator("#gone-403")).to_have_text(
+            "Your team requires a second factor now. Set it up in a new tab, then reload this page."
+        )
+        expect(page.locator("#say")).to_contain_text("Your team requires a second factor now.")
+        expect(state).not_to_be_visible()
+        asked = watch_requests(page)
+        page.clock.run_for(60_000)
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Set it up in a new tab").click()
+        expect(opened.value).to_have_url(re.compile("/account/security/second-factor/$"))
+        assert asked == []
+    finally:
+        console.manage("shell", "-c", require.format(False))
+
+
 def test_a_server_that_is_down_is_tried_again(visit):
     page = visit(at=None)
     url = task_of(page)

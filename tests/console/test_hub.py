@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import subprocess
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +27,7 @@ from commands.services.teams import add_member
 from console import admission, broker, hub, presentation, reading, streams, viewers
 from console.admission import Ticket
 from console.fragments import Fragments
+from console.preferences import Voice
 from console.reading import Reader
 from console.viewers import Topic, Viewer
 from tests.console.test_streams import (
@@ -445,6 +448,77 @@ def test_a_database_that_is_away_sends_nobody_away(server, task, script, cast, m
         script.say(b"on\n")
         script.end()
         assert numbers(list(stream)) == [1]
+
+
+class TestAsking:
+    """Whether viewers may still look, where that can't be asked."""
+
+    @pytest.fixture
+    def failures(self, monkeypatch):
+        monkeypatch.setattr(hub, "ASK_AGAIN_S", 0.05)
+        asked, still_valid = [], admission.still_valid
+
+        def fail(tickets):
+            asked.append(tickets)
+            if len(asked) <= 2:
+                raise ValueError("odd")
+            return still_valid(tickets)
+
+        monkeypatch.setattr(admission, "still_valid", fail)
+        return asked
+
+    def test_it_is_asked_again_whatever_happened(self, server, task, script, cast, failures):
+        script.begin()
+        with open_stream(server, task, cast.bob, watch=script.run.instance_uid) as stream:
+            stream.until("state")
+            until(lambda: len(failures) > 2)
+            cast.team.memberships.filter(user=cast.bob).delete()
+            assert "done" not in [event.name for event in stream]
+
+    @pytest.mark.parametrize("error", [ValueError("odd"), OperationalError("away")])
+    def test_nobody_goes_on_unasked_for_long(self, server, task, script, cast, monkeypatch, error):
+        monkeypatch.setattr(hub, "ASK_AGAIN_S", 0.05)
+        monkeypatch.setattr(hub, "UNASKED_S", 0.3)
+
+        def fail(_tickets):
+            raise error
+
+        monkeypatch.setattr(admission, "still_valid", fail)
+        script.begin()
+        with open_stream(server, task, cast.bob, watch=script.run.instance_uid) as stream:
+            assert "done" not in [event.name for event in stream]  # it ends
+
+    def test_no_turn_comes_too_late(self):
+        assert 2 * hub.ASK_AGAIN_S <= hub.UNASKED_S <= 10
+
+
+def test_a_hub_that_nobody_needs_goes_away(task, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(settings, "CELERY_BROKER_URL", "memory://")  # none that wakes up
+    monkeypatch.setattr(hub, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(hub, "TICK_S", 0.01)
+    monkeypatch.setattr(hub, "TICK_WITHOUT_WAKER_S", 0.01)
+    busy, idle = Voice("en", "Asia/Tokyo"), Voice("zh-hans", "Asia/Tokyo")
+
+    async def gone(voice):
+        while voice in streams._hubs:
+            await asyncio.sleep(0.01)
+
+    async def go():
+        watched, unused = streams.hub(busy), streams.hub(idle)
+        viewer = watched._join(hub.Wanted(task.pk, None, -1, TICKET))
+        now[0] += hub.IDLE_S
+        await gone(idle)
+        assert busy in streams._hubs
+        await asyncio.wait(unused._tasks)
+        assert streams.hub(idle) is not unused
+        watched._leave(viewer)
+        now[0] += hub.IDLE_S
+        await gone(busy)
+        await gone(idle)
+        await asyncio.wait(watched._tasks)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 def subscribers():

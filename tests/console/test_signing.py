@@ -18,6 +18,7 @@ from commands.models import Membership, RecoveryCode, SecondFactor, User
 from commands.services import second_factor
 from console import admission, sessions
 from console.admission import Ticket
+from tests.alike import Part, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -225,6 +226,18 @@ def test_a_team_can_require_one(cast, bob, client, sign_in):
     assert answer.status_code == 422
     assert "requires a second factor of its members" in answer.content.decode()
     assert sign_in(cast.charlie).get("/tasks/").status_code == 200
+
+
+@pytest.mark.parametrize("address", ["events", "events?once=1", "status.json"])
+def test_who_asks_for_states_is_told_that_one_is_missing(cast, bob, client, address):
+    task = make_task(cast.team, cast.region, bob, [Part("a-", 1, "Running")])
+    url = f"/tasks/{task.uid}/{address}"
+    enter(client, bob)
+    second_factor.set_required(actor=cast.alice, team=cast.team, required=True)
+    for answer in (client.get(url), client.head(url)):
+        assert answer.status_code == 403
+        assert answer["Content-Type"].startswith("text/plain")
+    assert reverse("second-factor") in client.get(url).text
 
 
 def test_setting_one_up_later_asks_for_the_password_too(bob, client, settings):

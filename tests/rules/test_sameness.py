@@ -2,6 +2,7 @@ r"""When outputs are the same: what a reader does not see is no difference, all 
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.rules.sameness import PLACEHOLDER, Names, Sameness, loosened, normalised
+from console import ansi
 
 NAMES = ["web-01", "i-0123456789abcdef0123", "10.0.0.1:22", "web-01.example.com"]
 OTHER = ["web-02", "i-ffffffffffffffffffff", "10.0.0.2:22", "web-02.example.com"]
@@ -88,6 +90,12 @@ def test_an_instances_own_names_are_no_difference(lines):
         (b"\x1b]0;title\x07done\n", b"done\n"),
         (b"I am web-01 at 10.0.0.1\n", "I am ‹instance› at ‹instance›\n".encode()),
         (b"https://web-01.example.com/", b"https://web-01/"),
+        (b"working\x1b[1;2H\r\x1b[Kdone\n", b"done\n"),
+        (b"50%\r\x1b[31m99%\x1b[0m\n", b"\x1b[31m99%\x1b[0m\n"),
+        (b"abc\b\bX\n", b"aXc\n"),
+        ("日本\rab\n".encode(), "ab本\n".encode()),
+        ("日本\ra\n".encode(), "a 本\n".encode()),
+        (b"abcdefghij\r\tX", b"abcdefghXj"),
     ],
 )
 def test_these_are_the_same(one, other):
@@ -104,6 +112,13 @@ def test_these_are_the_same(one, other):
         (b"web-012", b"web-01"),
         (b"110.0.0.1", b"10.0.0.1"),
         (b"up for 3 s", b"up for 4 s"),
+        (b"ERROR: disk is gone\rOK\n", b"all is well........\rOK\n"),
+        (b"ERROR: disk is gone\rOK\n", b"OK\n"),
+        (b"ERROR: disk is gone\rOK\n", b"ERROR: disk is gone\r\x1b[KOK\n"),
+        (b"\x1b[31mfail\rOK\n", b"fail\rOK\n"),
+        (b"\x1b[31mfail\r\x1b[0mOK\n", b"fail\rOK\n"),
+        ("abc\r日\n".encode(), "日\n".encode()),
+        (b"ERROR\x1b[2K", b"ERROR"),
     ],
 )
 def test_these_are_not_the_same(one, other):
@@ -133,6 +148,34 @@ def test_these_are_the_same_but_for_numbers_and_times(one, other):
 )
 def test_words_are_a_difference_however_loosely(one, other):
     assert keys(one).loose != keys(other).loose
+
+
+# What a line is made of in which the cursor goes back.
+BACK = st.sampled_from(
+    [
+        *("\r", "\b", "\t", " ", "a", "bcd", "日本", "e\u0301", "\u0301"),
+        *(f"\x1b[{code}" for code in ("K", "1K", "2K", "31m", "0m", "3D")),
+    ]
+)
+
+
+@given(st.lists(BACK, max_size=20).map("".join))
+def test_what_is_compared_is_what_the_panel_shows(text):
+    line = text.encode()
+    shown = ansi.text_of(ansi.spans(line)).expandtabs()
+    compared = re.sub(r"\x1b\[[0-9;:]*m", "", normalised(line, Names([])).decode())
+    assert compared.expandtabs().rstrip(" ") == shown.rstrip(" ")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["x\r", "x\r\x1b[2K\t", "\r\x1b[K", "日\r", "\u0301", "\x1b[31mx\b", "\t\b"],
+)
+def test_a_line_of_megabytes_costs_what_its_bytes_cost(piece):
+    # With a copy of the line for each piece, this would not end within hours.
+    long = b"y" * 1_000_000
+    made = normalised(long + b"\r" + piece.encode() * (300_000 // len(piece)), Names([]))
+    assert len(made) < 4_000_000
 
 
 def test_streams_are_told_apart_and_their_order_is_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class Got:
 class Hook:
     """The webhook. ``answer`` is called with the handler and writes what is answered."""
 
+    scheme: str = "http"
     port: int = 0
     got: list[Got] = field(default_factory=list)
     answer: Callable[[BaseHTTPRequestHandler], None] = lambda handler: status(handler, 204)
@@ -29,7 +31,7 @@ class Hook:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hooks/abc?x=1"
+        return f"{self.scheme}://127.0.0.1:{self.port}/hooks/abc?x=1"
 
 
 def status(handler: BaseHTTPRequestHandler, code: int, **headers: str) -> None:
@@ -42,9 +44,9 @@ def status(handler: BaseHTTPRequestHandler, code: int, **headers: str) -> None:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Hook]:
-    """A webhook that listens until the end of the block."""
-    hook = Hook()
+def listening(tls: ssl.SSLContext | None = None) -> Iterator[Hook]:
+    """A webhook that listens until the end of the block, with ``tls`` over TLS."""
+    hook = Hook(scheme="https" if tls else "http")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -53,11 +55,20 @@ def listening() -> Iterator[Hook]:
             with contextlib.suppress(OSError):
                 hook.answer(self)
 
+        def handle(self) -> None:
+            with contextlib.suppress(ssl.SSLError):  # the client did not want it
+                super().handle()
+
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls:
+        # The handshake is each connection's own matter: who fails it must not end the server.
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     hook.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

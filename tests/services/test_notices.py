@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import smtplib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from commands import queue
 from commands.errors import Conflict, Denied, Invalid, InvalidFields
@@ -168,7 +170,61 @@ def test_who_created_it_can_be_told(cast, task):
     assert (row.rule, message.to) == (None, ("bob@example.com",))
     assert message.subject == "Partly failed: Nightly"
     assert f"Nightly ({made.uid})" in message.text
-    assert "Failed 1, Success 2" in message.text
+    assert "Failed 1, Succeeded 2" in message.text
+
+
+def test_an_e_mail_speaks_as_the_account_of_its_reader_does(cast, task):
+    cast.bob.email, cast.bob.language = "bob@example.com", "zh-hans"
+    cast.bob.time_zone = "Asia/Shanghai"
+    cast.bob.save()
+    made = task(tell_me=True)
+    end(made, "Failed", "Aborted", "Invalid")
+    notices.settle(now=NOON)
+    ((_, message),) = notices.claim(busy=(), limit=9, now=NOON)
+    assert message.subject == "执行失败：Nightly"
+    assert "执行失败 1" in message.text
+    assert "开始时间：2026-03-10 20:00:00 CST\n" in message.text
+    assert "Aborted" not in message.text
+
+
+def test_each_reader_of_a_rule_is_spoken_to_in_their_own_language(cast, add, task):
+    cast.vera.email, cast.vera.language = "Vera@example.com", "zh-hans"
+    cast.vera.save()
+    cast.alice.email, cast.alice.time_zone = "alice@example.com", "Asia/Tokyo"
+    cast.alice.save()
+    add(RuleInput("email", "ops@example.com, vera@example.com, alice@example.com", "always"))
+    made = task()
+    end(made)
+    notices.settle(now=NOON)
+    with translation.override("zh-hans"), timezone.override("Asia/Tokyo"):
+        ((row, message),) = notices.claim(busy=(), limit=9, now=NOON)
+    assert messenger.send(message) == ""
+    told = {tuple(sent.to): (sent.subject, sent.body) for sent in mail.outbox}
+    assert set(told) == {("ops@example.com",), ("vera@example.com",), ("alice@example.com",)}
+    subject, text = told["ops@example.com",]
+    assert subject == "[Command Console] Succeeded: Nightly"
+    assert "Started: 2026-03-10 12:00:00 UTC\n" in text
+    assert told["vera@example.com",][0] == "[Command Console] 执行成功：Nightly"
+    assert "Started: 2026-03-10 21:00:00 JST\n" in told["alice@example.com",][1]
+    headers = [sent.extra_headers for sent in mail.outbox]
+    assert {each["X-Console-Id"] for each in headers} == {row.uid}
+    assert len({each["Message-ID"] for each in headers}) == 3
+
+
+def test_who_is_refused_keeps_no_letter_from_the_others(monkeypatch):
+    refused = smtplib.SMTPRecipientsRefused({})
+    sent = []
+
+    def send(message):
+        if "gone@example.com" in message.to:
+            raise refused
+        sent.append(message.to)
+
+    monkeypatch.setattr(messenger.EmailMessage, "send", send)
+    gone = Mail("n-1", ("gone@example.com",), "s", "t")
+    assert messenger.send(replace(gone, others=(Mail("n-1", ("a@example.com",), "s", "t"),))) == ""
+    assert sent == [["a@example.com"]]
+    assert messenger.send(gone) != ""
 
 
 def test_without_an_address_nobody_can_be_told(task):

@@ -9,6 +9,7 @@ from django.utils import timezone
 from commands.execution.fake import FakeExecutor
 from commands.models import OutputChunk, Run
 from commands.rules import limits
+from commands.rules.sameness import VERSION
 from commands.services import sameness
 from commands.services.comparer import Comparer
 from commands.services.worker import Worker
@@ -113,9 +114,17 @@ class TestComparing:
 
     def test_a_digest_that_is_there_stays(self, make):
         task = make(Part("a-", 2, output="x\n"))
-        task.runs.update(same_exactly="mine")
+        task.runs.update(same_exactly=f"{VERSION}mine")
         compare_all(task)
-        assert set(task.runs.values_list("same_exactly", flat=True)) == {"mine"}
+        assert set(task.runs.values_list("same_exactly", flat=True)) == {f"{VERSION}mine"}
+
+    def test_a_digest_that_older_rules_made_is_none(self, make):
+        task = make(Part("a-", 1, output="ERROR: disk is gone\rOK\n"), Part("b-", 1, output="OK\n"))
+        task.runs.update(same_exactly="0" * 64, same_loosely="0" * 64)
+        assert sameness.uncompared(task.runs.all()) == 2
+        assert sameness.groups_of(task.runs.all()) == []
+        assert told(sameness.groups_of(compare_all(task))) == [("Success", 1), ("Success", 1)]
+        assert sameness.uncompared(task.runs.all()) == 0
 
     def test_nothing_printed_is_told_alike_however_it_is_computed(self, make):
         task = make(Part("a-", 1))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import ipaddress
 import socket
+import ssl
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from commands.services import webhooks
 from commands.services.messages import Post
@@ -130,6 +137,92 @@ def test_a_server_without_tls(hook, post):
     told = refusal(replace(post, url=hook.url.replace("http:", "https:")))
     assert told.startswith("It can't be reached: ")
     assert hook.got == []
+
+
+# --- over TLS ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Make a certificate for a name or an address that signs itself; where it and its key are."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def make(of):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, of)])
+        try:
+            subject = x509.IPAddress(ipaddress.ip_address(of))
+        except ValueError:
+            subject = x509.DNSName(of)
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([subject]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        file = folder / f"{of}.pem"
+        form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        file.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, *form)
+            + made.public_bytes(serialization.Encoding.PEM)
+        )
+        return file
+
+    return make
+
+
+@pytest.fixture
+def secure(settings, certificate, monkeypatch):
+    """A webhook over TLS at 127.0.0.1, and what to send to it: ``secure(name, trusted)``."""
+    settings.CONSOLE_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    with contextlib.ExitStack() as stack:
+
+        def make(name, *, trusted):
+            file = certificate(name)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file)
+            hook = stack.enter_context(listening(context))
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(file))
+            return hook, Post("n-1", hook.url, "secret", "task.ended", b"{}")
+
+        yield make
+
+
+def test_over_tls(secure):
+    hook, post = secure("127.0.0.1", trusted=True)
+    webhooks.send(post)
+    (got,) = hook.got
+    assert (got.path, got.body) == ("/hooks/abc?x=1", b"{}")
+
+
+def test_over_tls_the_name_is_looked_at_not_the_address(secure, monkeypatch):
+    hook, post = secure("hooks.example", trusted=True)
+    answers(monkeypatch, ["127.0.0.1"], ["127.0.0.1"])
+    webhooks.send(replace(post, url=f"https://hooks.example:{hook.port}/"))
+    assert hook.got[0].headers["Host"] == f"hooks.example:{hook.port}"
+
+
+def test_a_certificate_that_nobody_vouches_for(secure):
+    hook, post = secure("127.0.0.1", trusted=False)
+    assert refusal(post).startswith("Its certificate ")
+    assert hook.got == []
+
+
+def test_a_certificate_for_another_name(secure):
+    hook, post = secure("hooks.example", trusted=True)
+    assert refusal(post).startswith("Its certificate ")
+    assert hook.got == []
+
+
+def test_over_tls_who_does_not_answer_is_left(secure, monkeypatch):
+    hook, post = secure("127.0.0.1", trusted=True)
+    monkeypatch.setattr(webhooks, "TOTAL_S", 0.4)
+    hook.answer = lambda handler: hook.closing.wait(30)
+    assert refusal(post) == "It did not answer in time."
 
 
 def test_http_alone_is_refused_once_the_setting_is_taken_back(hook, post, settings):

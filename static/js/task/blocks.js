@@ -3,6 +3,7 @@
 // While the end is followed, lines leave the page at its beginning. Else they leave at its end: from
 // then on what comes is not shown (data-later), until the end is asked for. It is loaded as it is
 // stored; what the stream brings meanwhile is held, and of that only what is later is added.
+// Loads take turns: the answer of an older one would put away what a newer one has shown.
 import { $, grouped, running } from "./page.js";
 import { on } from "./stream.js";
 import * as follow from "./follow.js";
@@ -10,11 +11,13 @@ import { detached, heard, last, log, numberOf, panel, scroll, tell, text } from 
 
 const MOST_LINES = 5000;
 const DROP = 250;
+const PATIENCE = 20000; // a load that takes longer must not hold up the next one
 
 const earlier = $("earlier");
 const later = $("later");
 let shown = -1; // output up to that sequence shows already
 let held = null; // what has come while lines are loaded
+let turn = Promise.resolve(); // over once no load is under way
 let changed = () => {};
 
 // `then` is called whenever other lines are in the page.
@@ -22,10 +25,7 @@ export function begin(then) {
   changed = then;
   link("show-earlier", showEarlier);
   link("show-later", showLater);
-  link("show-end", async () => {
-    if (running) await follow.set(true);
-    if (detached()) await showEnd();
-  });
+  link("show-end", () => (follow.isPossible() ? follow.set(true) : showEnd()));
   if (!running) return;
   on("earlier", passedOver);
   log.addEventListener("htmx:sseBeforeMessage", (event) => {
@@ -42,47 +42,68 @@ export function trim() {
 }
 
 // Show a line that is not in the page; whether it is there then.
-export async function showAround(number) {
-  held = [];
-  const block = await load(`&after=${Math.max(0, number - 200)}`);
-  if (block?.childElementCount) replaceAll(block);
-  else release();
-  return Boolean($(`L${number}`));
+export function showAround(number) {
+  return inTurn(async () => {
+    if ($(`L${number}`)) return true;
+    held = [];
+    const block = await load(`&after=${Math.max(0, number - 200)}`);
+    if (block?.childElementCount) replaceAll(block);
+    else release();
+    return Boolean($(`L${number}`));
+  });
 }
 
 async function showEarlier() {
   await follow.set(false);
-  const before = new URL($("show-earlier").href).searchParams.get("before");
-  const block = await load(`&before=${before}`);
-  if (!block) return;
-  follow.quietly(() => {
-    const below = scroll.scrollHeight - scroll.scrollTop;
-    log.prepend(...fresh(block));
-    scroll.scrollTop = scroll.scrollHeight - below;
+  await inTurn(async () => {
+    const before = firstHere();
+    const block = await load(`&before=${before}`);
+    if (!block || firstHere() !== before) return; // other lines are first now
+    follow.quietly(() => {
+      const below = scroll.scrollHeight - scroll.scrollTop;
+      log.prepend(...fresh(block));
+      scroll.scrollTop = scroll.scrollHeight - below;
+    });
+    tellEarlier(Number(block.dataset.earlier));
+    if (log.childElementCount > MOST_LINES) dropLast(log.childElementCount - MOST_LINES);
+    changed();
   });
-  tellEarlier(Number(block.dataset.earlier));
-  if (log.childElementCount > MOST_LINES) dropLast(log.childElementCount - MOST_LINES);
-  changed();
 }
 
-async function showLater() {
-  held = [];
-  const block = await load(`&after=${last()}`);
-  if (!block) return release();
-  log.append(...fresh(block));
-  if (log.childElementCount > MOST_LINES) dropFirst(log.childElementCount - MOST_LINES);
-  settle(block);
-  changed();
+function showLater() {
+  return inTurn(async () => {
+    if (!detached()) return;
+    held = [];
+    const block = await load(`&after=${last()}`);
+    if (!block) {
+      release();
+      return;
+    }
+    log.append(...fresh(block));
+    if (log.childElementCount > MOST_LINES) dropFirst(log.childElementCount - MOST_LINES);
+    settle(block);
+    changed();
+  });
 }
 
-// The end of what is stored; whether it shows now.
-export async function showEnd() {
-  held = [];
-  const block = await load("");
-  if (!block) return release();
-  replaceAll(block);
-  follow.quietly(() => scroll.scrollTop = scroll.scrollHeight);
-  return true;
+// The end of what is stored, if it is still `wanted` when it has come; whether it shows now.
+export function showEnd(wanted = () => true) {
+  return inTurn(async () => {
+    if (!wanted() || !detached()) return wanted();
+    held = [];
+    const block = await load("");
+    if (!block || !wanted()) return release();
+    replaceAll(block);
+    follow.quietly(() => scroll.scrollTop = scroll.scrollHeight);
+    return true;
+  });
+}
+
+// Do it once the loads before it are over.
+function inTurn(act) {
+  const done = turn.then(act);
+  turn = done.catch(() => {});
+  return done;
 }
 
 function replaceAll(block) {
@@ -117,9 +138,17 @@ function release() {
 
 async function load(query) {
   const headers = { "HX-Request": "true", "HX-Target": "log" };
-  const answer = await fetch(panel.dataset.url + query, { headers }).catch(() => null);
-  const block = answer?.ok ? parsed(await answer.text()).querySelector("#block") : null;
-  if (!block) tell(answer?.status === 401 ? text.gone : text.unloaded);
+  const signal = AbortSignal.timeout(PATIENCE);
+  let block = null;
+  let status = 0;
+  try {
+    const answer = await fetch(panel.dataset.url + query, { headers, signal });
+    status = answer.status;
+    if (answer.ok) block = parsed(await answer.text()).querySelector("#block");
+  } catch {
+    // there is no answer, or not the whole of it
+  }
+  if (!block) tell(status === 401 ? text.gone : text.unloaded);
   return block;
 }
 
@@ -205,6 +234,11 @@ function remove(first, lastOne) {
   range.setStartBefore(first);
   range.setEndAfter(lastOne);
   range.deleteContents();
+}
+
+// The number of the first line that is in the page.
+function firstHere() {
+  return new URL($("show-earlier").href).searchParams.get("before");
 }
 
 function tellEarlier(n) {

@@ -10,9 +10,12 @@ let seen = newest();
 let top = 0;
 let selecting = false;
 let ours = false;
+let wanted = following; // also while the end is still being loaded
+let coming = null; // the end that is being loaded
 let comeBack;
 
 export const isFollowing = () => following;
+export const isPossible = () => Boolean(button) && !button.hidden;
 
 // For every task, ended ones too: the end is what shows first.
 export function show() {
@@ -21,7 +24,8 @@ export function show() {
   top = scroll.scrollTop;
 }
 
-// Follow a running task; `toEnd` brings the end back where other lines show.
+// Follow a running task; `toEnd` brings the end back where other lines show, if what it is given
+// still says so when the end has come.
 export function begin(toEnd) {
   comeBack = toEnd;
   button.addEventListener("click", toggle);
@@ -42,11 +46,16 @@ export function begin(toEnd) {
   set(following);
 }
 
-export const toggle = () => set(!following);
+export const toggle = () => set(!wanted);
 
 export async function set(on) {
   if (!button || (on && button.hidden)) return;
-  if (on && detached() && !(await comeBack())) return;
+  wanted = on;
+  if (on && detached()) {
+    coming ??= comeBack(() => wanted).finally(() => coming = null);
+    wanted = (await coming) && wanted;
+    if (!wanted) return;
+  }
   if (following && !on) seen = newest();
   following = on;
   button.setAttribute("aria-pressed", on);
