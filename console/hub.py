@@ -132,9 +132,16 @@ class Hub:
         self._at_end(self)
         for topic in list(self._topics.values()):
             self._drop(topic.viewers)
-        for task in self._tasks:
-            task.cancel()
+        self._ending = self._loop.create_task(self._cancel())
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _cancel(self) -> None:
+        """End all tasks. redis-py swallows a cancellation that comes while it connects."""
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=TICK_S)
 
     # --- viewers -----------------------------------------------------------------------
 
@@ -167,7 +174,7 @@ class Hub:
 
     async def _listen(self, url: str) -> None:
         """Hear wake-ups, and go on hearing them when the broker comes back."""
-        while not self._closed:
+        while True:
             client = redis.asyncio.Redis.from_url(url)
             try:
                 async with client.pubsub(ignore_subscribe_messages=True) as pubsub:

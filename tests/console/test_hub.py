@@ -521,6 +521,29 @@ def test_a_hub_that_nobody_needs_goes_away(task, monkeypatch):
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
+def test_a_hub_that_closes_while_it_connects_hears_no_more(tmp_path, monkeypatch):
+    """Wherever in that it is: redis-py swallows some cancellations."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(settings, "CELERY_BROKER_URL", broker.url(tmp_path))
+    monkeypatch.setattr(hub, "TICK_S", 0.05)
+
+    async def go():
+        for steps in range(20):
+            one = hub.Hub(Voice("en", "Asia/Tokyo"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            one.close()
+            assert not (await asyncio.wait(one._tasks, timeout=60))[1]
+
+    running = subprocess.Popen(broker.command(tmp_path), stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: broker.answers(tmp_path))
+        asyncio.run(go())
+    finally:
+        running.kill()
+        running.wait()
+
+
 def subscribers():
     client = wake.redis.Redis.from_url(wake.redis_url(settings.CELERY_BROKER_URL))
     with client:
