@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_instance_uid
+from commands.models.resource_group import ResourceGroup
 from commands.models.team import Region, Team, User
 from commands.rules import limits
 from commands.rules.connection import USABLE, Connection
@@ -202,6 +203,9 @@ class Instance(models.Model):
     uid = models.CharField(max_length=32, unique=True, default=new_instance_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="instances")
     region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="instances")
+    resource_group = models.ForeignKey(
+        ResourceGroup, on_delete=models.PROTECT, related_name="instances"
+    )
     name = models.CharField(max_length=128)
     os_type = models.CharField(max_length=16, choices=os_choices, default=Os.LINUX)
     host = models.CharField(max_length=253)
