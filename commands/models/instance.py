@@ -167,15 +167,21 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         return found
 
     def facet(
-        self, *, os_type: str = "", connection: str = "", tags: Collection[str] = ()
+        self,
+        *,
+        os_type: str = "",
+        connection: str = "",
+        tags: Collection[str] = (),
+        group: ResourceGroup | None = None,
     ) -> InstanceQuerySet:
-        """Those of an operating system, in a state of connection, and with tags.
+        """Those of an operating system, in a state of connection, with tags, in a resource group.
 
         Each is left out if it is empty. ``tags`` are ``key=value`` or ``key``: of one key any
         value will do, of each key there must be one.
         """
         found = self.filter(os_type=os_type) if os_type else self
         found = found.filter(connection=connection) if connection else found
+        found = found.filter(resource_group=group) if group else found
         values: dict[str, list[str]] = {}
         for tag in tags:
             key, _equals, value = storable(tag).partition("=")
