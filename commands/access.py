@@ -100,8 +100,18 @@ def require(actor: User | AnonymousUser | None, permission: Permission, team: Te
 
 def require_staff(actor: User | AnonymousUser | None) -> None:
     """Raise Denied unless ``actor`` is an administrator of the console."""
-    if actor is None or not actor.is_active or not (actor.is_staff or actor.is_superuser):
+    if not _is_staff(actor):
         raise Denied(_("Only administrators of the console may do this."))
+
+
+def _is_staff(actor: User | AnonymousUser | None) -> bool:
+    return bool(actor and actor.is_active and (actor.is_staff or actor.is_superuser))
+
+
+def require_groups(actor: User | AnonymousUser | None, team: Team) -> None:
+    """Raise Denied unless ``actor`` is an administrator of the console, or an admin of ``team``."""
+    if not _is_staff(actor):
+        require(actor, Permission.TEAM_MANAGE, team)
 
 
 def may_manage_library(actor: User | AnonymousUser | None, team: Team) -> bool:

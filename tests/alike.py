@@ -9,6 +9,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from commands.models import Invocation, OutputChunk, Region, Run, Team, User
+from commands.services import resource_groups
 
 STREAMS = {"stdout": 1, "stderr": 2}
 
@@ -37,6 +38,7 @@ def make_task(
     task = Invocation.objects.create(
         team=team,
         region=region,
+        resource_group=resource_groups.default_of(team),
         name=name,
         command_uid="c-1",
         type="RunShellScript",

@@ -22,6 +22,7 @@ from commands.models import (
     QuotaRequest,
     RefusedLender,
     Region,
+    ResourceGroup,
     Role,
     Team,
     User,
@@ -37,6 +38,7 @@ from commands.services import (
     notice_rules,
     preflight,
     quota_requests,
+    resource_groups,
     teams,
 )
 from commands.services.definitions import CommandInput
@@ -44,7 +46,7 @@ from commands.services.notice_rules import RuleInput
 
 WHO = ("outsider", "viewer", "runner", "operator", "admin", "staff")
 """The outsider leads another team. Staff are in no team and have no permission of Django's."""
-SECRET_NAMES = ("planted-command", "planted-task", "planted-key", "web-02")
+SECRET_NAMES = ("planted-command", "planted-task", "planted-key", "planted-group", "web-02")
 """Names of the team's things, which nobody else is to read anywhere."""
 
 
@@ -71,6 +73,7 @@ class Stage:
     refused: RefusedLender
     notice_rule: NoticeRule
     access_key: AccessKey
+    group: ResourceGroup
 
 
 def say(name: str = "planted-command", content: str = "true") -> CommandInput:
@@ -154,4 +157,5 @@ def build(cast, fleet, credential) -> Stage:
             actor=cast.alice, team=cast.team, rule=telling(), now=timezone.now()
         ),
         access_key=access_keys.create_key(**here, team=cast.team, name="planted-key", days=None),
+        group=resource_groups.create(actor=cast.alice, team=cast.team, name="planted-group"),
     )

@@ -42,6 +42,7 @@ from commands.services import (
     quota_requests,
     quotas,
     repeating,
+    resource_groups,
     restrictions,
     retention,
     second_factor,
@@ -394,6 +395,23 @@ TABLE: dict[str, Case] = {
     "quotas.set_limit": Case(
         STAFF,
         lambda s, a: quotas.set_limit(actor=a, **place(s), key=Quota.SAVED_COMMANDS, limit=150),
+    ),
+    "resource_groups.create": Case(
+        ADMIN | STAFF, lambda s, a: resource_groups.create(actor=a, team=s.team, name="New")
+    ),
+    "resource_groups.move_commands": Case(
+        OPERATORS,
+        lambda s, a: resource_groups.move_commands(actor=a, group=s.group, commands=[s.saved]),
+    ),
+    "resource_groups.move_instances": Case(
+        ADMIN,
+        lambda s, a: resource_groups.move_instances(actor=a, group=s.group, instances=s.fleet),
+    ),
+    "resource_groups.remove": Case(
+        ADMIN | STAFF, lambda s, a: resource_groups.remove(actor=a, group=s.group)
+    ),
+    "resource_groups.rename": Case(
+        ADMIN | STAFF, lambda s, a: resource_groups.rename(actor=a, group=s.group, name="New")
     ),
     "restrictions.set_all": Case(
         ADMIN,

@@ -19,6 +19,7 @@ from commands.models.notice import Notice, NoticeRule
 from commands.models.preflight import Preflight, PreflightCheck
 from commands.models.quota import QuotaLedger, QuotaOverride
 from commands.models.quota_request import QuotaDay, QuotaRequest
+from commands.models.resource_group import ResourceGroup
 from commands.models.restriction import Restriction
 from commands.models.second_factor import RecoveryCode, SecondFactor
 from commands.models.team import Membership, Region, Role, Team, Theme, User
@@ -57,6 +58,7 @@ __all__ = [
     "RecoveryCode",
     "RefusedLender",
     "Region",
+    "ResourceGroup",
     "Restriction",
     "Role",
     "Run",

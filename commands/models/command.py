@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from commands.errors import Invalid
 from commands.models.ids import new_command_uid
+from commands.models.resource_group import ResourceGroup
 from commands.models.team import Region, Team, User
 from commands.rules import limits
 from commands.rules.content import CommandType, Termination
@@ -201,6 +202,9 @@ class Command(models.Model):
     uid = models.CharField(max_length=40, unique=True, default=new_command_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="commands")
     region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="commands")
+    resource_group = models.ForeignKey(
+        ResourceGroup, on_delete=models.PROTECT, related_name="commands"
+    )
     name = models.CharField(max_length=limits.NAME_CHARS)
     description = models.CharField(max_length=limits.DESCRIPTION_CHARS, blank=True, default="")
     type = models.CharField(max_length=24, choices=type_choices)

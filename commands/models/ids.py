@@ -33,6 +33,11 @@ def new_import_uid() -> str:
     return f"m-{secrets.token_hex(10)}"
 
 
+def new_resource_group_uid() -> str:
+    """A new id of a resource group, ``rg-…``."""
+    return f"rg-{secrets.token_hex(10)}"
+
+
 def new_team_uid() -> str:
     """A new team id: 16 digits, the first not zero (Cloud Assistant's AccountId)."""
     return str(10**15 + secrets.randbelow(9 * 10**15))

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_instance_uid
+from commands.models.resource_group import ResourceGroup
 from commands.models.team import Region, Team, User
 from commands.rules import limits
 from commands.rules.connection import USABLE, Connection
@@ -166,15 +167,21 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         return found
 
     def facet(
-        self, *, os_type: str = "", connection: str = "", tags: Collection[str] = ()
+        self,
+        *,
+        os_type: str = "",
+        connection: str = "",
+        tags: Collection[str] = (),
+        group: ResourceGroup | None = None,
     ) -> InstanceQuerySet:
-        """Those of an operating system, in a state of connection, and with tags.
+        """Those of an operating system, in a state of connection, with tags, in a resource group.
 
         Each is left out if it is empty. ``tags`` are ``key=value`` or ``key``: of one key any
         value will do, of each key there must be one.
         """
         found = self.filter(os_type=os_type) if os_type else self
         found = found.filter(connection=connection) if connection else found
+        found = found.filter(resource_group=group) if group else found
         values: dict[str, list[str]] = {}
         for tag in tags:
             key, _equals, value = storable(tag).partition("=")
@@ -202,6 +209,9 @@ class Instance(models.Model):
     uid = models.CharField(max_length=32, unique=True, default=new_instance_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="instances")
     region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="instances")
+    resource_group = models.ForeignKey(
+        ResourceGroup, on_delete=models.PROTECT, related_name="instances"
+    )
     name = models.CharField(max_length=128)
     os_type = models.CharField(max_length=16, choices=os_choices, default=Os.LINUX)
     host = models.CharField(max_length=253)

@@ -12,6 +12,7 @@ from commands.models.command import Command, CommandVersion, Definition, type_ch
 from commands.models.fields import EncryptedTextField
 from commands.models.ids import new_invocation_uid
 from commands.models.instance import Instance, storable
+from commands.models.resource_group import ResourceGroup
 from commands.models.team import Region, Team, User
 from commands.rules import limits, sameness
 from commands.rules.content import CommandType, Termination
@@ -114,6 +115,9 @@ class Invocation(Definition):
     uid = models.CharField(max_length=40, unique=True, default=new_invocation_uid, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="invocations")
     region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="invocations")
+    resource_group = models.ForeignKey(
+        ResourceGroup, on_delete=models.PROTECT, related_name="invocations"
+    )
     command = models.ForeignKey(
         Command, null=True, on_delete=models.SET_NULL, related_name="invocations"
     )

@@ -203,6 +203,12 @@ INVITATIONS_TO_ONE: Final = 3
 TEAM_NAME_CHARS: Final = 100
 """Most characters of a team's name (ours)."""
 
+RESOURCE_GROUP_NAME_CHARS: Final = 50
+"""Most characters of a resource group's name (ours)."""
+
+RESOURCE_GROUP_NAMED: Final = 50
+"""Of what was moved to a resource group at once, so many names are in the audit trail (ours)."""
+
 FULL_NAME_CHARS: Final = 150
 """Most characters of a person's full name (ours; what Django keeps)."""
 

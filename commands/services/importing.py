@@ -28,12 +28,21 @@ from commands.models import (
     Instance,
     InstanceTag,
     Region,
+    ResourceGroup,
     Team,
     User,
 )
 from commands.rules.inventory_files import Entry, Inventory
 from commands.rules.known_hosts import Found, KnownHosts
-from commands.services import audit, connections, instances, judging, jumps, members
+from commands.services import (
+    audit,
+    connections,
+    instances,
+    judging,
+    jumps,
+    members,
+    resource_groups,
+)
 from commands.services.judging import Line, Review
 from commands.words import gettext as _
 from commands.words import gettext_noop, kept, ngettext
@@ -357,12 +366,13 @@ def _check(ready: Sequence[Line], *, confirmed: bool) -> None:
 def _add(actor: User, origin: Import, lines: Sequence[Line], now: datetime) -> dict[str, Instance]:
     """Add new instances: first those that others may be reached through. By name."""
     made: dict[str, Instance] = {}
+    resource_group = resource_groups.default_of(origin.team)
     behind = [line for line in lines if line.jump_row or line.jump_host]
     direct = [line for line in lines if not (line.jump_row or line.jump_host)]
     for jump_host in {found for line in behind if (found := _jump_host(line, {}))}:
         jumps.check(team=origin.team, region=origin.region, jump_host=jump_host)
     for group in (direct, behind):
-        rows = [_fill(Instance(team=origin.team, region=origin.region), line) for line in group]
+        rows = [_fill(_new(origin, resource_group), line) for line in group]
         for instance, line in zip(rows, group, strict=True):
             instance.host_key = line.host_key
             instance.host_key_at, instance.host_key_by = now, actor.shown_name
@@ -382,6 +392,10 @@ def _jump_host(line: Line, made: Mapping[str, Instance]) -> Instance | None:
         return line.jump_host
     # A row that changes an instance, or nothing, stands for the instance that is there.
     return made.get(line.jump_row.name) or judging.existing(line.jump_row)
+
+
+def _new(origin: Import, group: ResourceGroup) -> Instance:
+    return Instance(team=origin.team, region=origin.region, resource_group=group)
 
 
 def _fill(instance: Instance, line: Line) -> Instance:

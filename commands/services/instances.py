@@ -22,13 +22,14 @@ from commands.models import (
     Instance,
     InstanceTag,
     Region,
+    ResourceGroup,
     Team,
     User,
 )
 from commands.models.instance import fingerprint
 from commands.rules import addressing
 from commands.rules.tags import check_tags
-from commands.services import audit, connections, jumps, runs, teams
+from commands.services import audit, connections, jumps, resource_groups, runs, teams
 from commands.words import gettext as _
 from commands.words import kept
 
@@ -78,18 +79,21 @@ def add_instance(
     tags: Mapping[str, str] | None = None,
     os_type: str = Instance.Os.LINUX,
     jump_host: Instance | None = None,
+    group: ResourceGroup | None = None,
 ) -> Instance:
     """Make a server known to the console.
 
     ``host_key`` is its public key as ``"type base64"``, read and confirmed by a person; no
     other key will be accepted. ``jump_host`` is the instance through which it is reached, if
-    not directly. Raises Denied, Invalid; Conflict if a new credential's name is taken.
+    not directly. It goes to the team's default resource group unless ``group`` names another.
+    Raises Denied, Invalid; Conflict if a new credential's name is taken.
     """
     access.require(actor, access.Permission.INSTANCE_MANAGE, team)
     jumps.check(team=team, region=region, jump_host=jump_host)
     access.require(actor, access.Permission.INSTANCE_MANAGE, team)  # it may have waited for rows
     checked_tags = check_tags((tags or {}).items())
-    instance = Instance(team=team, region=region)
+    held = resource_groups.hold(team=team, group=group)
+    instance = Instance(team=team, region=region, resource_group=held)
     place = Place(name, host, port, user, credential, os_type, jump_host)
     _place(instance, place, _credential(actor, team, region, credential))
     _pin(instance, host_key, by=actor.shown_name, now=timezone.now())
@@ -284,7 +288,9 @@ def ensure_demo_instance(
         defaults={"kind": Credential.Kind.PRIVATE_KEY, "secret": private_key},
     )
     columns = {"team": team, "region": region, "name": name, "credential": credential}
-    instance = Instance.objects.filter(**columns).first() or Instance(**columns)
+    instance = Instance.objects.filter(**columns).first() or Instance(
+        **columns, resource_group=resource_groups.default_of(team)
+    )
     _place(instance, Place(name, host, port, user, credential, instance.os_type), credential)
     _pin(instance, host_key, by="", now=timezone.now())
     return _keep(instance, {"demo": ""})

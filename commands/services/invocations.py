@@ -18,7 +18,17 @@ from django.db import IntegrityError, transaction
 from commands import access
 from commands.access import Permission
 from commands.errors import Invalid, InvalidFields, QuotaExceeded
-from commands.models import Command, CommandVersion, Instance, Invocation, Region, Run, Team, User
+from commands.models import (
+    Command,
+    CommandVersion,
+    Instance,
+    Invocation,
+    Region,
+    ResourceGroup,
+    Run,
+    Team,
+    User,
+)
 from commands.rules import content as rules
 from commands.rules.again import Again
 from commands.rules.problems import Problems
@@ -34,6 +44,7 @@ from commands.services import (
     plans,
     quotas,
     repeating,
+    resource_groups,
     runs,
     scripts,
     stopping,
@@ -70,6 +81,7 @@ def run_command(
     values: Values | None = None,
     save: bool = False,
     instance_uids: Sequence[str],
+    group: ResourceGroup | None = None,
     rate: RateInput | None = None,
     tell_me: bool = False,
     client_token: str = "",
@@ -78,23 +90,31 @@ def run_command(
     """Create a task that runs a new command on instances, and have it started.
 
     With ``save`` the command is kept in the library and uses one place of its quota; else it
-    uses none. ``rate`` says how fast it spreads over the instances, ``tell_me`` that ``actor``
-    wants an e-mail when it ends. With a ``client_token``, repeating the request answers with the
-    task it made before. Raises Denied; InvalidFields with a sentence for every field
-    that is wrong; QuotaExceeded if the team has no task left today, or no place in its library;
-    IdempotencyMismatch if the token was used for another request.
+    uses none. It and the task go to the team's default resource group unless ``group`` names
+    another, in which its instances have to be then. ``rate`` says how fast it spreads over the
+    instances, ``tell_me`` that ``actor`` wants an e-mail when it ends. With a ``client_token``,
+    repeating the request answers with the task it made before. Raises Denied; InvalidFields with a
+    sentence for every field that is wrong; QuotaExceeded if the team has no task left today, or no
+    place in its library; IdempotencyMismatch if the token was used for another request.
     """
     access.require(actor, Permission.INVOCATION_CREATE, team)
     if save:
         access.require(actor, Permission.COMMAND_MANAGE, team)
     given = values or Values()
     digest = _digest(
-        region, _plain(command), given, instance_uids, save=save, rate=rate, tell_me=tell_me
+        region,
+        _plain(command),
+        given,
+        instance_uids,
+        save=save,
+        rate=rate,
+        tell_me=tell_me,
+        group=group,
     )
 
     def plan() -> Plan:
         planned = plans.of_new(actor, team, region, command, given, instance_uids, rate=rate)
-        return _telling(planned, actor, tell_me=tell_me)
+        return _in_group(_telling(planned, actor, tell_me=tell_me), group)
 
     return _once(actor, team, client_token, digest, plan, now, save=save)
 
@@ -107,6 +127,7 @@ def invoke_command(
     command: SavedInput,
     values: Values | None = None,
     instance_uids: Sequence[str],
+    group: ResourceGroup | None = None,
     rate: RateInput | None = None,
     tell_me: bool = False,
     client_token: str = "",
@@ -115,16 +136,18 @@ def invoke_command(
     """Create a task that runs a command of the library, and have it started.
 
     Members that may only run saved commands can't change its path, nor give values that are
-    inserted as typed unless the command allows it. Raises what ``run_command`` raises, and
-    Conflict if the command was edited since.
+    inserted as typed unless the command allows it. ``group`` is as in ``run_command``. Raises what
+    that raises, and Conflict if the command was edited since.
     """
     access.require(actor, Permission.COMMAND_RUN, team)
     given = values or Values()
-    digest = _digest(region, _plain(command), given, instance_uids, rate=rate, tell_me=tell_me)
+    digest = _digest(
+        region, _plain(command), given, instance_uids, rate=rate, tell_me=tell_me, group=group
+    )
 
     def plan() -> Plan:
         planned = plans.of_saved(actor, team, region, command, given, instance_uids, rate=rate)
-        return _telling(planned, actor, tell_me=tell_me)
+        return _in_group(_telling(planned, actor, tell_me=tell_me), group)
 
     return _once(actor, team, client_token, digest, plan, now)
 
@@ -165,7 +188,13 @@ def repeat_invocation(
             planned = plans.of_latest(actor, invocation, version, typed, usable)
         else:
             planned = plans.of_frozen(actor, invocation, typed, usable)
-        return replace(planned, rate=invocation.rate, again_of=invocation, again_kind=kind)
+        return replace(
+            planned,
+            rate=invocation.rate,
+            again_of=invocation,
+            again_kind=kind,
+            group=invocation.resource_group,
+        )
 
     return _once(actor, invocation.team, client_token, digest, plan, now)
 
@@ -318,6 +347,7 @@ def _digest(
     save: bool = False,
     rate: RateInput | None = None,
     tell_me: bool = False,
+    group: ResourceGroup | None = None,
 ) -> str:
     return idempotency.digest(
         region.uid,
@@ -328,7 +358,15 @@ def _digest(
         save,
         *([astuple(rate)] if rate and rate.asked else []),
         *(["tell me"] if tell_me else []),
+        *([["group", group.uid]] if group else []),
     )
+
+
+def _in_group(plan: Plan, group: ResourceGroup | None) -> Plan:
+    if group is None:
+        return plan
+    resource_groups.require_together(team=plan.team, group=group, instances=plan.instances)
+    return replace(plan, group=group)
 
 
 def _telling(plan: Plan, actor: User, *, tell_me: bool) -> Plan:
@@ -367,11 +405,13 @@ def _create(
     quotas.take_task(team=plan.team, region=plan.region, runs=len(plan.instances), now=now)
     if save:
         quotas.require_room_for_command(team=plan.team, region=plan.region)
+    group = resource_groups.hold(team=plan.team, group=plan.group)
     rate = plan.rate
     invocation = Invocation.objects.create(
         team=plan.team,
         region=plan.region,
-        **_source(actor, plan, now, save=save),
+        resource_group=group,
+        **_source(actor, plan, group, now, save=save),
         again_of=plan.again_of,
         again_kind=plan.again_kind.value if plan.again_kind else "",
         permission=plan.permission.value,
@@ -475,7 +515,9 @@ def _record(
     )
 
 
-def _source(actor: User, plan: Plan, now: datetime, *, save: bool) -> dict[str, Any]:
+def _source(
+    actor: User, plan: Plan, group: ResourceGroup, now: datetime, *, save: bool
+) -> dict[str, Any]:
     """The columns that say which command a task runs."""
     old = plan.again_of
     if old is not None and plan.version is None:
@@ -487,7 +529,7 @@ def _source(actor: User, plan: Plan, now: datetime, *, save: bool) -> dict[str, 
             "command_uid": old.command_uid,
             "saved": old.saved,
         }
-    version = _locked(plan.version) if plan.version else _add(actor, plan, now, kept=save)
+    version = _locked(plan.version) if plan.version else _add(actor, plan, group, now, kept=save)
     return {
         "command": version.command,
         "version": version,
@@ -496,9 +538,11 @@ def _source(actor: User, plan: Plan, now: datetime, *, save: bool) -> dict[str, 
     }
 
 
-def _add(actor: User, plan: Plan, now: datetime, *, kept: bool) -> CommandVersion:
+def _add(
+    actor: User, plan: Plan, group: ResourceGroup, now: datetime, *, kept: bool
+) -> CommandVersion:
     return library.add(
-        actor=actor, team=plan.team, region=plan.region, checked=plan.checked, kept=kept, now=now
+        actor=actor, region=plan.region, checked=plan.checked, group=group, kept=kept, now=now
     )
 
 

@@ -15,19 +15,35 @@ from django.db import transaction
 from commands import access
 from commands.access import Permission
 from commands.errors import Conflict, Denied, EditConflict, Invalid
-from commands.models import Command, CommandPin, CommandVersion, Invocation, Region, Team, User
+from commands.models import (
+    Command,
+    CommandPin,
+    CommandVersion,
+    Invocation,
+    Region,
+    ResourceGroup,
+    Team,
+    User,
+)
 from commands.rules.problems import Problems
-from commands.services import audit, definitions, quotas
+from commands.services import audit, definitions, quotas, resource_groups
 from commands.services.definitions import Checked, CommandInput
 from commands.words import gettext as _
 
 
 def create_command(
-    *, actor: User, team: Team, region: Region, command: CommandInput, now: datetime
+    *,
+    actor: User,
+    team: Team,
+    region: Region,
+    command: CommandInput,
+    group: ResourceGroup | None = None,
+    now: datetime,
 ) -> Command:
     """Keep a new command in the library, as its version 1.
 
-    Raises Denied; InvalidFields with a sentence for every field that is wrong; QuotaExceeded if
+    It goes to the team's default resource group unless ``group`` names another. Raises Denied;
+    InvalidFields with a sentence for every field that is wrong; QuotaExceeded if
     the library has no place left.
     """
     access.require_library(actor, team)
@@ -36,20 +52,30 @@ def create_command(
         quotas.require_room_for_command(team=team, region=region)
         # What waited for a row asks again: the right may have been taken away meanwhile.
         access.require_library(actor, team)
-        version = add(actor=actor, team=team, region=region, checked=checked, kept=True, now=now)
+        held = resource_groups.hold(team=team, group=group)
+        version = add(actor=actor, region=region, checked=checked, group=held, kept=True, now=now)
     return version.command
 
 
 def add(
-    *, actor: User, team: Team, region: Region, checked: Checked, kept: bool, now: datetime
+    *,
+    actor: User,
+    region: Region,
+    checked: Checked,
+    group: ResourceGroup,
+    kept: bool,
+    now: datetime,
 ) -> CommandVersion:
-    """Version 1 of a new command, in the library if ``kept``.
+    """Version 1 of a new command of the group's team, in the library if ``kept``.
 
-    Must be called inside a transaction, for a kept one after ``quotas.require_room_for_command``.
+    Must be called inside a transaction, for a kept one after ``quotas.require_room_for_command``;
+    ``group`` is one that ``resource_groups.hold`` gave.
     """
+    team = group.team
     command = Command.objects.create(
         team=team,
         region=region,
+        resource_group=group,
         type=checked.type.value,
         kept=kept,
         created_by=actor,

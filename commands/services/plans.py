@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 from commands import access
 from commands.access import Narrowing, Permission
 from commands.errors import Conflict, Denied, Invalid
-from commands.models import Command, CommandVersion, Instance, Invocation, Region, Team, User
+from commands.models import (
+    Command,
+    CommandVersion,
+    Instance,
+    Invocation,
+    Region,
+    ResourceGroup,
+    Team,
+    User,
+)
 from commands.rules import rate as rates
 from commands.rules.again import Again
 from commands.rules.problems import Problems
@@ -66,6 +75,8 @@ class Outline:
 class Plan:
     """A task that was checked and not yet made. ``version`` is None for a new command.
 
+    ``group`` is the resource group that was named, if one was.
+
     ``again_of`` is the task that it repeats, in the way that ``again_kind`` says.
     """
 
@@ -78,6 +89,7 @@ class Plan:
     version: CommandVersion | None = None
     rate: Rate = field(default_factory=Rate)
     tell_me: bool = False
+    group: ResourceGroup | None = None
     again_of: Invocation | None = None
     again_kind: Again | None = None
 

@@ -10,7 +10,7 @@ from commands import access
 from commands.errors import Invalid
 from commands.models import Membership, Region, Role, Team, User
 from commands.rules import limits
-from commands.services import audit
+from commands.services import audit, resource_groups
 from commands.words import gettext as _
 
 DEFAULT_REGION = "local"
@@ -42,6 +42,7 @@ def create_team(*, name: str, admin: User, actor: User | None = None) -> Team:
     """Make a team whose team admin is ``admin``. ``actor`` as in ``add_member``."""
     default_region()
     team = Team.objects.create(name=name)
+    resource_groups.make_default(team)
     if actor is not None:
         audit.record(actor=actor, action="team:create", team=team, target=team)
     add_member(team=team, user=admin, role=Role.TEAM_ADMIN, actor=actor)

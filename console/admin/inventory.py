@@ -1,4 +1,4 @@
-"""Regions, instances, credentials, loans and host keys on the admin site.
+"""Regions, resource groups, instances, credentials, loans and host keys on the admin site.
 
 Instances and what belongs to them are changed as a team's admin, as anywhere else. Secrets are
 write-only: no page shows one.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext, ngettext
@@ -19,8 +20,17 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from commands.errors import CommandConsoleError
-from commands.models import Credential, Grant, HostKeyChange, Instance, Region, User
-from commands.services import administration, credentials, instances, lending
+from commands.models import (
+    Command,
+    Credential,
+    Grant,
+    HostKeyChange,
+    Instance,
+    Region,
+    ResourceGroup,
+    User,
+)
+from commands.services import administration, credentials, instances, lending, resource_groups
 from console import resolve
 from console.admin.base import ReadOnlyAdmin, ServiceAdmin, ask_first, each
 
@@ -52,6 +62,90 @@ class RegionAdmin(ServiceAdmin[Region]):
         else:
             made = administration.create_region(actor=actor, uid=obj.uid, name=obj.name)
             obj.pk = made.pk
+
+
+@admin.register(ResourceGroup)
+class ResourceGroupAdmin(ServiceAdmin[ResourceGroup]):
+    """Resource groups of all teams, and how much is in them. Nothing moves to another team."""
+
+    list_display = ["name", "team", "uid", "is_default", "instances", "commands"]
+    list_select_related = ["team"]
+    list_filter = ["team"]
+    search_fields = ["name", "uid", "team__name"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ResourceGroup]:
+        """Groups with what they have counted."""
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                instance_count=_number(Instance.objects.all()),
+                command_count=_number(Command.objects.kept()),
+            )
+        )
+
+    @admin.display(description=_("instances"), ordering="instance_count")
+    def instances(self, group: Any) -> int:
+        """How many instances are in it."""
+        return int(group.instance_count)
+
+    @admin.display(description=_("saved commands"), ordering="command_count")
+    def commands(self, group: Any) -> int:
+        """How many saved commands are in it."""
+        return int(group.command_count)
+
+    def get_fields(self, request: HttpRequest, obj: ResourceGroup | None = None) -> Any:
+        """Team and name of a new group; of another one all that is known."""
+        return ["name", "team", *([] if obj is None else ["uid", "is_default", "created_at"])]
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: ResourceGroup | None = None
+    ) -> list[str]:
+        """All but the name, once the group is there."""
+        return [] if obj is None else ["team", "uid", "is_default", "created_at"]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Groups are removed one by one: each may have something in it."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def has_delete_permission(self, request: HttpRequest, obj: ResourceGroup | None = None) -> bool:
+        """Whoever has Django's permission; nobody removes a default group."""
+        allowed = request.user.has_perm("commands.delete_resourcegroup")
+        return allowed and not (obj and obj.is_default)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """The group alone: the service looks at what is in it."""
+        return [str(one) for one in objs], {}, set(), []
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask, then remove it; or say what is in it."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except CommandConsoleError as error:
+            return self.refused(request, error)
+
+    def save_model(self, request: HttpRequest, obj: ResourceGroup, form: Any, change: bool) -> None:
+        """Make the group, or call it something else."""
+        actor = resolve.person(request)
+        if change:
+            resource_groups.rename(actor=actor, group=obj, name=obj.name)
+        else:
+            made = resource_groups.create(actor=actor, team=obj.team, name=obj.name)
+            obj.pk, obj.uid = made.pk, made.uid
+
+    def delete_model(self, request: HttpRequest, obj: ResourceGroup) -> None:
+        """Remove it, if nothing is in it."""
+        resource_groups.remove(actor=resolve.person(request), group=obj)
+
+
+def _number(rows: QuerySet[Any]) -> Coalesce:
+    """How many of ``rows`` are in the group of an outer query."""
+    inside = rows.filter(resource_group=OuterRef("pk")).order_by().values("resource_group")
+    return Coalesce(Subquery(inside.annotate(number=Count("pk")).values("number")), 0)
 
 
 class InstanceForm(_InstanceForm):

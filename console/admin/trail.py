@@ -35,6 +35,7 @@ RESOURCES = (
     "password",
     "quota",
     "region",
+    "resource-group",
     "second-factor",
     "session",
     "task",

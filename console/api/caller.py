@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db.models import QuerySet
 
 from commands import access
 from commands.access import Narrowing, Permission
-from commands.models import AccessKey, Instance, Region, Team, User
+from commands.models import AccessKey, Instance, Region, ResourceGroup, Team, User
 from commands.models.instance import InstanceQuerySet
+from commands.services import resource_groups
 from console.api.errors import ApiError
 from console.api.wire import Parameters
+
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,17 @@ class Caller:
     def require(self, permission: Permission) -> None:
         """Raise Denied unless the owner may do this in the team."""
         access.require(self.actor, permission, self.team)
+
+    def group(self, parameters: Parameters) -> ResourceGroup | None:
+        """The team's resource group that a call names, if it does. Raises Invalid."""
+        if "ResourceGroupId" not in parameters:
+            return None
+        return resource_groups.find(team=self.team, uid=parameters.text("ResourceGroupId"))
+
+    def grouped(self, rows: Rows, parameters: Parameters, column: str = "resource_group") -> Rows:
+        """Those of ``rows`` in the group that a call names; all if it names none."""
+        group = self.group(parameters)
+        return rows if group is None else rows.filter(**{column: group})
 
     def instances(self) -> InstanceQuerySet:
         """Instances that the caller sees here."""

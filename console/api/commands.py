@@ -22,9 +22,7 @@ from console.api.wire import Parameters
 
 Answer = dict[str, Any]
 Rows = TypeVar("Rows", bound=QuerySet[Any])
-NO_GROUPS = {"ResourceGroupId": ("InvalidParameter", "there are no resource groups here.")}
 NOT_HERE = {
-    **NO_GROUPS,
     "ContainerId": ("InvalidParameter", "commands run on instances, not in containers."),
     "ContainerName": ("InvalidParameter", "commands run on instances, not in containers."),
     "OssOutputDelivery": ("InvalidParameter", "output is kept in the console."),
@@ -43,6 +41,7 @@ def create(caller: Caller, parameters: Parameters) -> Answer:
         team=caller.team,
         region=caller.region,
         command=definition(parameters, usual=BASE64),
+        group=caller.group(parameters),
         now=caller.now,
     )
     return {"CommandId": made.uid}
@@ -81,9 +80,10 @@ def delete(caller: Caller, parameters: Parameters) -> Answer:
 def describe(caller: Caller, parameters: Parameters) -> Answer:
     """DescribeCommands: those of the library, newest first."""
     caller.require(Permission.COMMAND_READ)
-    parameters.refuse(NO_GROUPS | NO_TAGS)
+    parameters.refuse(NO_TAGS)
     encoding = wire.encoding(parameters, BASE64, known=(BASE64, PLAIN))
-    rows: QuerySet[Any] = _wanted(_kept(caller), parameters).with_newest().with_use()
+    kept = caller.grouped(_kept(caller), parameters).select_related("resource_group")
+    rows: QuerySet[Any] = _wanted(kept, parameters).with_newest().with_use()
     found, told = paging.page(parameters, rows)
     shown = [shapes.command(row, row.newest[0], encoding) for row in found]
     return {"Commands": {"Command": shown}, **told}

@@ -19,6 +19,7 @@ STATUSES: Mapping[str, int] = {
     "InvalidAction.NotFound": 404,
     "InvalidAccessKeyId.NotFound": 404,
     "InvalidRegionId.NotFound": 404,
+    "InvalidResourceGroup.NotFound": 404,
     "Throttling.User": 400,
     "Forbidden.RAM": 403,
     # Commands.

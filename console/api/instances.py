@@ -13,7 +13,7 @@ from commands.models.instance import InstanceQuerySet
 from commands.rules import limits
 from console.api import commands, paging, shapes
 from console.api.caller import Caller, storable
-from console.api.commands import NO_GROUPS, Answer
+from console.api.commands import Answer
 from console.api.errors import ApiError
 from console.api.wire import Parameters
 
@@ -23,8 +23,8 @@ MOST = limits.API_INSTANCES_PAGE_MAX
 def describe(caller: Caller, parameters: Parameters) -> Answer:
     """DescribeInstances: what the console knows of them."""
     caller.require(Permission.INSTANCE_READ)
-    parameters.refuse(NO_GROUPS)
-    rows = caller.instances().select_related("region").prefetch_related("tags")
+    rows = caller.grouped(caller.instances(), parameters)
+    rows = rows.select_related("region", "resource_group").prefetch_related("tags")
     if "InstanceIds" in parameters:
         rows = rows.filter(uid__in=_uids(parameters.text("InstanceIds")))
     if "InstanceName" in parameters:
@@ -34,14 +34,14 @@ def describe(caller: Caller, parameters: Parameters) -> Answer:
     if "Status" in parameters:
         rows = _of_status(rows, parameters.text("Status"))
     found, told = paging.page(parameters, rows, most=MOST)
-    return {"Instances": {"Instance": [shapes.instance(row) for row in found]}, **told}
+    shown = [shapes.instance(row, caller.team) for row in found]
+    return {"Instances": {"Instance": shown}, **told}
 
 
 def describe_assistant(caller: Caller, parameters: Parameters) -> Answer:
     """DescribeCloudAssistantStatus: whether commands can run on instances."""
     caller.require(Permission.INSTANCE_READ)
-    parameters.refuse(NO_GROUPS)
-    rows = caller.instances()
+    rows = caller.grouped(caller.instances(), parameters)
     wanted = parameters.listed("InstanceId")
     if len(wanted) > MOST:
         raise ApiError(

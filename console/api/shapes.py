@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from commands.models import Command, CommandVersion, Instance, Invocation, Run
+from commands.models import Command, CommandVersion, Instance, Invocation, Run, Team
 from commands.rules import status
 from commands.rules.connection import USABLE, Connection
 from commands.rules.grammar import scan
@@ -40,6 +40,7 @@ def command(row: Command, version: CommandVersion, encoding: str) -> dict[str, A
         "InvokeTimes": getattr(row, "times_run", 0),
         "Category": "",
         "Provider": "",
+        "ResourceGroupId": row.resource_group.uid,
         "Launcher": version.launcher,
         "Tags": tags(row.tags),
     }
@@ -110,8 +111,11 @@ def result(run: Run, encoding: str, printed: Printed) -> dict[str, Any]:
     }
 
 
-def instance(row: Instance) -> dict[str, Any]:
-    """An instance; what the console does not know of it is left out."""
+def instance(row: Instance, team: Team) -> dict[str, Any]:
+    """An instance as ``team`` sees it; what the console does not know of it is left out.
+
+    The group of one that another team lends is that team's matter.
+    """
     return {
         "InstanceId": row.uid,
         "InstanceName": row.name,
@@ -120,6 +124,7 @@ def instance(row: Instance) -> dict[str, Any]:
         "OSName": row.system,
         "RegionId": row.region.uid,
         "HostName": row.host,
+        "ResourceGroupId": row.resource_group.uid if row.team_id == team.pk else "",
         "CreationTime": wire.moment(row.created_at),
         "Tags": tags({tag.key: tag.value for tag in row.tags.all()}),
     }

@@ -16,7 +16,7 @@ from commands.services import invocations
 from commands.services.plans import SavedInput, Values
 from console.api import commands, output, paging, shapes, wire
 from console.api.caller import Caller, storable
-from console.api.commands import NO_GROUPS, NO_TAGS, NOT_HERE, Answer
+from console.api.commands import NO_TAGS, NOT_HERE, Answer
 from console.api.errors import ApiError
 from console.api.shapes import BASE64, PLAIN
 from console.api.wire import Parameters
@@ -44,6 +44,7 @@ def run(caller: Caller, parameters: Parameters) -> Answer:
         values=_values(parameters, enabled=command.use_params),
         save=parameters.flag("KeepCommand"),
         instance_uids=_instances(parameters),
+        group=caller.group(parameters),
         client_token=parameters.text("ClientToken"),
         now=caller.now,
     )
@@ -66,6 +67,7 @@ def invoke(caller: Caller, parameters: Parameters) -> Answer:
         ),
         values=_values(parameters, enabled=version.use_params),
         instance_uids=_instances(parameters),
+        group=caller.group(parameters),
         client_token=parameters.text("ClientToken"),
         now=caller.now,
     )
@@ -94,7 +96,7 @@ def stop(caller: Caller, parameters: Parameters) -> Answer:
 def describe(caller: Caller, parameters: Parameters) -> Answer:
     """DescribeInvocations: tasks, newest first, each with its instances."""
     caller.require(Permission.INVOCATION_READ)
-    parameters.refuse(NO_GROUPS | NO_TAGS)
+    parameters.refuse(NO_TAGS)
     encoding = wire.encoding(parameters, BASE64, known=(BASE64, PLAIN))
     with_output = parameters.flag("IncludeOutput")
     if with_output and "InvokeId" not in parameters and "InstanceId" not in parameters:
@@ -110,11 +112,12 @@ def describe(caller: Caller, parameters: Parameters) -> Answer:
 def describe_results(caller: Caller, parameters: Parameters) -> Answer:
     """DescribeInvocationResults: how it went on each instance, with output."""
     caller.require(Permission.INVOCATION_READ)
-    parameters.refuse(NO_GROUPS | NO_TAGS)
+    parameters.refuse(NO_TAGS)
     if parameters.flag("IncludeHistory"):
         raise ApiError("InvalidParameter", "IncludeHistory is for schedules, of which are none.")
     encoding = wire.encoding(parameters, BASE64, known=(BASE64, PLAIN))
     rows = Run.objects.filter(invocation__team=caller.team, invocation__region=caller.region)
+    rows = caller.grouped(rows, parameters, "invocation__resource_group")
     columns = {
         "InvokeId": "invocation__uid",
         "InstanceId": "instance_uid",
@@ -135,6 +138,7 @@ def describe_results(caller: Caller, parameters: Parameters) -> Answer:
 def _wanted(caller: Caller, parameters: Parameters) -> InvocationQuerySet:
     # Values are read one by one: some may not be there to be decrypted.
     rows = Invocation.objects.filter(team=caller.team, region=caller.region).defer("values")
+    rows = caller.grouped(rows, parameters)
     columns = {"InvokeId": "uid", "CommandId": "command_uid", "CommandType": "type"}
     for name, column in columns.items():
         if name in parameters:

@@ -13,11 +13,12 @@ class CommandForm(DefinitionForm):
     """A definition, and what it is to replace.
 
     ``based_on`` is the version that was shown for editing; ``over`` a newer one that the person
-    knows of and wants to replace all the same.
+    knows of and wants to replace all the same. ``group`` is the id of its resource group.
     """
 
     based_on = TextField()
     over = TextField()
+    group = TextField()
 
     def base(self) -> int:
         """The number of the version that is to be replaced; 0 for nonsense, which none has."""
@@ -32,10 +33,14 @@ def blank(kind: CommandType) -> CommandForm:
 
 def to_edit(command: Command, version: CommandVersion) -> CommandForm:
     """The form to edit ``command`` as ``version`` says."""
-    return CommandForm(initial={**fields_of(command, version), "based_on": str(version.number)})
+    return CommandForm(initial={**_fields(command, version), "based_on": str(version.number)})
 
 
 def to_clone(command: Command, version: CommandVersion, suffix: str) -> CommandForm:
     """The form of a new command that says the same under another name."""
     name = version.name[: limits.NAME_CHARS - len(suffix)] + suffix
-    return CommandForm(initial={**fields_of(command, version), "name": name})
+    return CommandForm(initial={**_fields(command, version), "name": name})
+
+
+def _fields(command: Command, version: CommandVersion) -> dict[str, object]:
+    return {**fields_of(command, version), "group": command.resource_group.uid}

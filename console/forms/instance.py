@@ -18,12 +18,13 @@ from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 
 from commands.errors import CommandConsoleError, Invalid
-from commands.models import Credential, Instance, Region, Team
+from commands.models import Credential, Instance, Region, ResourceGroup, Team
 from commands.models.instance import InstanceQuerySet
 from commands.rules import addressing, limits
 from commands.rules.tags import check_tags
 from commands.services import credentials
 from commands.services.instances import NewCredential, Place, check_private_key
+from console import grouping
 from console.forms.fields import IdsField, SwitchField, TextField
 from console.forms.run import new_client_token
 
@@ -45,12 +46,13 @@ _FIELDS = {"jump_host": "jump", "secret": "private_key", "os_type": "os"}
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What can be chosen: credentials, and instances to connect through."""
+    """What can be chosen: credentials, instances to connect through, resource groups."""
 
     credentials: list[Credential]
     jump_hosts: list[Instance]
     hosts: InstanceQuerySet
     """All that can be connected through; ``jump_hosts`` are those that are listed."""
+    groups: list[ResourceGroup]
 
     @classmethod
     def of(cls, team: Team, region: Region, instance: Instance | None = None) -> Offer:
@@ -63,7 +65,8 @@ class Offer:
             hosts = hosts.exclude(pk=instance.pk)
         serving = Exists(Instance.objects.filter(jump_host=OuterRef("pk")))
         listed = hosts.order_by(serving.desc(), "name", "uid")[:LISTED]
-        return cls(list(own.defer("secret", "passphrase")), list(listed), hosts)
+        credentials = list(own.defer("secret", "passphrase"))
+        return cls(credentials, list(listed), hosts, grouping.choices(team))
 
     def jump_host(self, uid: str) -> Instance | None:
         """The instance to connect through that is called ``uid``."""
@@ -84,6 +87,7 @@ class InstanceForm(forms.Form):
     user = TextField(initial="root")
     os = TextField(initial=Instance.Os.LINUX.value)
     jump = TextField()
+    group = TextField()
     tag = IdsField()
     tags = TextField()
     way = TextField()
@@ -171,6 +175,14 @@ class InstanceForm(forms.Form):
             raise forms.ValidationError(_("Choose a jump host of the list."))
         if found not in self.offer.jump_hosts:
             self.offer.jump_hosts.append(found)
+        return found
+
+    def clean_group(self) -> ResourceGroup | None:
+        """The resource group; None where there is nothing to choose, or nothing was chosen."""
+        uid = self.cleaned_data["group"]
+        found = grouping.chosen(self.offer.groups, uid)
+        if uid and found is None:
+            raise forms.ValidationError(_("Choose a resource group of the list."))
         return found
 
     def clean(self) -> dict[str, Any]:
@@ -310,6 +322,7 @@ def to_edit(offer: Offer, instance: Instance) -> InstanceForm:
         "user": instance.user,
         "os": instance.os_type,
         "jump": instance.jump_host.uid if instance.jump_host else "",
+        "group": instance.resource_group.uid,
         "tag": [str(tag) for tag in instance.tags.all()],
         "way": EXISTING,
         "credential": str(instance.credential_id),

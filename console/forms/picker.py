@@ -24,6 +24,8 @@ Data = QueryDict | MultiValueDict[str, str]
 class Filters:
     """What is looked for, and which page of it; ``shown`` is "only what is selected".
 
+    ``group`` is what was sent as the id of a resource group, which the team may not have.
+
     ``on`` are the ids that a page shows already, whatever is looked for.
     """
 
@@ -31,6 +33,7 @@ class Filters:
     os: str = ""
     connection: str = ""
     tags: tuple[str, ...] = ()
+    group: str = ""
     page: str = "1"
     shown: bool = False
     on: tuple[str, ...] = ()
@@ -44,6 +47,7 @@ class Filters:
             os=_one_of(Instance.Os.values, _text(data, "os")),
             connection=_one_of(Instance.Connection.values, _text(data, "connection")),
             tags=tuple(dict.fromkeys(filter(None, map(_readable, tags)))),
+            group=_text(data, "group"),
             page=_text(data, "page") or "1",
             shown=bool(_text(data, "shown")),
             on=tuple(data.getlist("on")),

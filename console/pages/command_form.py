@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,10 +17,10 @@ from django.views.decorators.http import require_http_methods
 
 from commands.access import Permission
 from commands.errors import Conflict, EditConflict, Invalid, InvalidFields, QuotaExceeded
-from commands.models import Command, Region, Team
-from commands.services import definitions
+from commands.models import Command, Region, ResourceGroup, Team
+from commands.services import definitions, resource_groups
 from commands.services import library as service
-from console import errors, kept, resolve
+from console import errors, grouping, kept, resolve
 from console.forms import command as forms
 from console.forms.command import CommandForm
 from console.forms.definition import page_context, with_beginning
@@ -53,6 +54,7 @@ def new(request: HttpRequest) -> HttpResponse:
                 team=scope.team,
                 region=scope.region,
                 command=form.definition(),
+                group=_group(form, scope.team),
                 now=timezone.now(),
             )
         except Invalid as error:
@@ -91,17 +93,28 @@ def edit(request: HttpRequest, uid: str) -> HttpResponse:
 
 
 def _save(request: HttpRequest, command: Command, form: CommandForm) -> HttpResponse:
-    base = form.base()
-    version = service.edit_command(
-        actor=resolve.person(request),
-        command=command,
-        definition=form.definition(),
-        based_on=base,
-        now=timezone.now(),
-    )
+    base, person, moved = form.base(), resolve.person(request), []
+    with transaction.atomic():
+        version = service.edit_command(
+            actor=person,
+            command=command,
+            definition=form.definition(),
+            based_on=base,
+            now=timezone.now(),
+        )
+        if group := _group(form, command.team):
+            moved = resource_groups.move_commands(actor=person, group=group, commands=[command])
     done = _("Saved v%(number)d.") if version.number != base else _("Nothing was changed.")
+    if moved:
+        done = _("Saved. It is v%(number)d, and in another resource group.")
     messages.success(request, done % {"number": version.number})
     return SeeOther(reverse("command", args=[command.uid]))
+
+
+def _group(form: CommandForm, team: Team) -> ResourceGroup | None:
+    """The resource group that was chosen, if one was. Raises Invalid."""
+    uid = form.cleaned_data["group"]
+    return resource_groups.find(team=team, uid=uid) if uid else None
 
 
 def _managed_scope(request: HttpRequest) -> Scope:
@@ -172,6 +185,7 @@ def _context(
     """What the page takes; ``fresh`` says that a draft of the same may take the form's place."""
     return {
         **page_context(form, team, region),
+        "groups": grouping.choices(team),
         "owner": kept.owner_mark(resolve.person(request)),
         "fresh": "yes" if fresh else "",
     }

@@ -21,11 +21,11 @@ from django.views.decorators.vary import vary_on_headers
 from commands import access
 from commands.access import Permission
 from commands.errors import Conflict, Invalid
-from commands.models import Command, CommandVersion, Invocation
+from commands.models import Command, CommandVersion, Invocation, ResourceGroup
 from commands.rules.quotas import Quota, Usage
 from commands.services import library as service
 from commands.services import quotas
-from console import errors, presentation, resolve
+from console import errors, grouping, presentation, resolve
 from console.pages import library
 from console.pages.answers import SeeOther, local
 from console.resolve import Scope
@@ -37,21 +37,23 @@ SEARCH_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of the library is to be listed: words, and a type of command or ``""``."""
+    """What of the library is to be listed: words, a type of command or ``""``, a resource group."""
 
     text: str
     type: str
+    group: ResourceGroup | None
 
     @classmethod
-    def of(cls, data: QueryDict) -> Wanted:
-        """What a query string asks for; nonsense asks for nothing."""
+    def of(cls, data: QueryDict, groups: Sequence[ResourceGroup]) -> Wanted:
+        """What a query string asks for, with one of ``groups``; nonsense asks for nothing."""
         type_ = data.get("type", "")
         known = type_ in Command.Type.values
-        return cls(data.get("q", "")[:SEARCH_CHARS].strip(), type_ if known else "")
+        group = grouping.chosen(groups, data.get("group", ""))
+        return cls(data.get("q", "")[:SEARCH_CHARS].strip(), type_ if known else "", group)
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""
-        return bool(self.text or self.type)
+        return bool(self.text or self.type or self.group)
 
 
 @resolve.signed_in
@@ -63,13 +65,15 @@ def commands(request: HttpRequest) -> HttpResponse:
     scope = resolve.scope(request)
     if scope is None:
         return render(request, "commands/list.html", {})
-    wanted = Wanted.of(request.GET)
+    groups = grouping.choices(scope.team)
+    wanted = Wanted.of(request.GET, groups)
     page = _page(request, scope, wanted)
     context = {
         "page": page,
         "rows": library.rows(page.object_list, timezone.now()),
         "wanted": wanted,
         "types": Command.Type.choices,
+        "groups": groups,
         "usage": usage(scope),
         "may_run": resolve.may(request, Permission.COMMAND_RUN, scope),
         "may_manage": resolve.may(request, Permission.COMMAND_MANAGE, scope),
@@ -145,6 +149,7 @@ def about(request: HttpRequest, command: Command) -> dict[str, object]:
         "times_run": command.invocations.count(),
         "may_run": allows(request.user, Permission.COMMAND_RUN, command.team),
         "may_manage": allows(request.user, Permission.COMMAND_MANAGE, command.team),
+        "group": grouping.shown(command),
         "pinned": command.pins.filter(user=resolve.person(request)).exists(),
     }
 
@@ -167,6 +172,8 @@ def _page(request: HttpRequest, scope: Scope, wanted: Wanted) -> Page[Command]:
     found = found.filter(team=scope.team, region=scope.region).search(wanted.text)
     if wanted.type:
         found = found.filter(type=wanted.type)
+    if wanted.group:
+        found = found.filter(resource_group=wanted.group)
     person = resolve.person(request)
     shown = found.pinned_first(person).with_use().with_newest().select_related("updated_by")
     return Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page"))

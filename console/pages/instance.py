@@ -24,7 +24,7 @@ from commands.services import credentials, trying
 from commands.services import instances as service
 from commands.services.trying import Checked
 from commands.words import retold
-from console import errors, resolve
+from console import errors, grouping, resolve
 from console.forms.instance import tag_pairs
 from console.pages import instances, inventory
 from console.pages.answers import SeeOther, local
@@ -56,6 +56,7 @@ def instance(request: HttpRequest, uid: str) -> HttpResponse:
         "behind": _behind(request, found) if manages else [],
         "changes": found.host_key_changes.all()[:CHANGES],
         "tags": found.tags.all(),
+        "group": None if context["lender"] else grouping.shown(found),
     }
     return render(request, "instances/detail.html", context)
 

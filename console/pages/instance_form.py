@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -22,7 +23,7 @@ from commands.access import Permission
 from commands.errors import Conflict, ConnectFailed, Invalid
 from commands.models import Credential, Instance
 from commands.rules.status import ErrorCode
-from commands.services import credentials, hostkeys, trying
+from commands.services import credentials, hostkeys, resource_groups, trying
 from commands.services import instances as service
 from commands.services.hostkeys import ShownKey
 from console import errors, hidden_values, resolve
@@ -138,6 +139,7 @@ def _add(request: HttpRequest, scope: Scope, form: InstanceForm) -> HttpResponse
         tags=dict(form.cleaned_data["tags"]),
         os_type=place.os_type,
         jump_host=place.jump_host,
+        group=form.cleaned_data["group"],
     )
     _forget(request, form)
     messages.success(request, answered(instance.name, answer) + " " + _("It was added."))
@@ -145,14 +147,18 @@ def _add(request: HttpRequest, scope: Scope, form: InstanceForm) -> HttpResponse
 
 
 def _save(request: HttpRequest, form: InstanceForm, instance: Instance) -> HttpResponse:
-    service.update_instance(
-        actor=resolve.person(request),
-        instance=instance,
-        place=form.place(),
-        tags=form.cleaned_data["tags"],
-        host_key=form.cleaned_data["key"],
-        now=timezone.now(),
-    )
+    person, group = resolve.person(request), form.cleaned_data["group"]
+    with transaction.atomic():
+        service.update_instance(
+            actor=person,
+            instance=instance,
+            place=form.place(),
+            tags=form.cleaned_data["tags"],
+            host_key=form.cleaned_data["key"],
+            now=timezone.now(),
+        )
+        if group is not None:
+            resource_groups.move_instances(actor=person, group=group, instances=[instance])
     _forget(request, form, instance)
     messages.success(request, _("Saved %(name)s.") % {"name": form.cleaned_data["name"]})
     return SeeOther(reverse("instance", args=[instance.uid]))

@@ -18,7 +18,7 @@ from django.views.decorators.vary import vary_on_headers
 from commands.access import Permission
 from commands.models import Instance
 from commands.models.instance import ConnectionState, InstanceQuerySet
-from console import resolve
+from console import grouping, resolve
 from console.forms.picker import SEARCH_CHARS, Filters
 from console.pages import inventory
 from console.pages.picker import frequent_tags
@@ -71,13 +71,17 @@ def instances(request: HttpRequest) -> HttpResponse:
     own = _inventory(scope)
     filters = Filters.of(request.GET)
     sort = _sort(request)
-    page = _page(request, own, filters, sort)
+    groups = grouping.choices(scope.team)
+    group = grouping.chosen(groups, filters.group)
+    page = _page(request, own.facet(group=group), filters, sort)
     context = {
         "page": page,
         "rows": inventory.rows(request, page.object_list, scope.team, timezone.now()),
         "filters": filters,
         "search_chars": SEARCH_CHARS,
-        "filtered": bool(filters.q or filters.os or filters.connection or filters.tags),
+        "filtered": bool(filters.q or filters.os or filters.connection or filters.tags or group),
+        "groups": groups,
+        "group": group,
         "sort": sort,
         "columns": _columns(sort),
         "total": own.count(),

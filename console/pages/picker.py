@@ -16,12 +16,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from commands.models import Instance, InstanceTag
+from commands.models import Instance, InstanceTag, ResourceGroup
 from commands.models.instance import ConnectionState, InstanceQuerySet
 from commands.rules.content import CommandType
 from commands.rules.quotas import Quota
 from commands.services import eligibility, quotas
 from commands.words import retold
+from console import grouping
 from console.forms.picker import SEARCH_CHARS, Data, Filters
 from console.pages import pasted
 from console.resolve import Scope
@@ -89,6 +90,8 @@ class Picker:
     unfit: int
     gone: int
     tags: list[str]
+    groups: list[ResourceGroup]
+    group: ResourceGroup | None
     told: str
     paste: str
     added: str
@@ -130,7 +133,8 @@ def picker(
     filters = Filters.of(data)
     inventory = _inventory(scope)
     chosen = _chosen(inventory, selected)
-    found = _found(inventory, filters, selected)
+    groups = grouping.choices(scope.team)
+    found = _found(inventory, filters, selected, groups)
     page = Paginator(found.prefetch_related("tags"), PAGE_SIZE).get_page(filters.page)
     rows = [_row(instance, kind, chosen, now) for instance in page.object_list]
     fitting = eligibility.fitting(found, kind)
@@ -151,6 +155,8 @@ def picker(
         unfit=sum(not fit for fit in fits.values()),
         gone=len(set(selected)) - len(chosen),
         tags=frequent_tags(inventory, filters),
+        groups=groups,
+        group=grouping.chosen(groups, filters.group),
         told=_told(inventory, data, kind, chosen),
         paste=str(data.get("paste", "")),
         added=_added(data),
@@ -203,7 +209,9 @@ def apply(
         after["page"] = "1"
     elif action in {"reset", "clear"}:
         for name in (
-            ("q", "os", "connection", "tag", "page") if action == "reset" else ["instances"]
+            ("q", "os", "connection", "group", "tag", "page")
+            if action == "reset"
+            else ["instances"]
         ):
             after.setlist(name, [])
         after.setlist("shown", [])
@@ -235,14 +243,20 @@ def _chosen(inventory: InstanceQuerySet, uids: Sequence[str]) -> dict[str, Insta
 
 
 def _found(
-    inventory: InstanceQuerySet, filters: Filters, selected: Sequence[str]
+    inventory: InstanceQuerySet,
+    filters: Filters,
+    selected: Sequence[str],
+    groups: Sequence[ResourceGroup],
 ) -> InstanceQuerySet:
     if filters.on:
         return inventory.filter(uid__in=_possible(filters.on))
     if filters.shown:
         inventory = inventory.filter(uid__in=_possible(selected))
     return inventory.search(filters.q).facet(
-        os_type=filters.os, connection=filters.connection, tags=filters.tags
+        os_type=filters.os,
+        connection=filters.connection,
+        tags=filters.tags,
+        group=grouping.chosen(groups, filters.group),
     )
 
 
@@ -260,7 +274,8 @@ def _with_more(scope: Scope, action: str, data: QueryDict, kind: CommandType) ->
         uids = [one.uid for one in found if not eligibility.unfit(one, kind)]
     else:
         # What others lent is picked one by one: they chose its name and tags.
-        matching = _found(inventory, Filters.of(data), selected).filter(team=scope.team)
+        groups = grouping.choices(scope.team)
+        matching = _found(inventory, Filters.of(data), selected, groups).filter(team=scope.team)
         uids = list(eligibility.fitting(matching, kind).values_list("uid", flat=True))
     news = [uid for uid in uids if uid not in set(chosen)]
     return chosen + news[: max(0, _limit(scope) - len(chosen))]

@@ -144,8 +144,12 @@ class Console:
 MEMBER = """
 from django.utils import timezone
 from commands.models import Team, User
-from commands.services import teams
-team = Team.objects.get_or_create(name={team!r})[0] if {team!r} else teams.first_team()
+from commands.services import resource_groups, teams
+team, made = teams.first_team(), False
+if {team!r}:
+    team, made = Team.objects.get_or_create(name={team!r})
+if made:
+    resource_groups.make_default(team)
 # The administrator's password too: to hash it once more would take longer than all the rest.
 password = User.objects.get(username="admin").password
 user = User.objects.create(username={name!r}, password=password)

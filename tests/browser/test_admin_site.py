@@ -33,6 +33,7 @@ PAGES = [
     "/admin/commands/quotarequest/",
     "/admin/commands/auditevent/",
     "/admin/commands/team/",
+    "/admin/commands/resourcegroup/",
 ]
 
 

@@ -26,14 +26,15 @@ demo = Instance.objects.filter(name="demo-1").order_by("pk").first()
 password = User.objects.get(username="admin").password
 user = User.objects.create(username={name!r}, password=password)
 team = teams.create_team(name={name!r}, admin=user)
+group = team.resource_groups.get()
 onlooker = User.objects.create(username={name!r} + "-onlooker", password=password)
 teams.add_member(team=team, user=onlooker, role="viewer")
 region = teams.default_region()
 key = credentials.generate_credential(actor=user, team=team, region=region, name="Deploy key")
 now = timezone.now()
 def add(name, **columns):
-    return Instance(team=team, region=region, credential=key, name=name, user="root",
-        host_key={host_key!r}, host_key_by="Lena Weber", host_key_at=now,
+    return Instance(team=team, region=region, resource_group=group, credential=key, name=name,
+        user="root", host_key={host_key!r}, host_key_by="Lena Weber", host_key_at=now,
         **{{"host": "127.0.0.1", "connection": "reachable", "checked_at": now + timedelta(days=1),
             "system": "Debian GNU/Linux 12 (bookworm)", **columns}})
 Instance.objects.bulk_create(

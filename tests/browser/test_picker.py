@@ -20,16 +20,17 @@ RACK = """
 from datetime import timedelta
 from django.utils import timezone
 from commands.models import Credential, Instance, InstanceTag, Team, User
-from commands.services import teams
+from commands.services import resource_groups, teams
 team = Team.objects.create(name={name!r})
+group = resource_groups.make_default(team)
 user = User.objects.create_user({name!r}, password={password!r})
 teams.add_member(team=team, user=user, role="operator")
 region = teams.default_region()
 key = Credential.objects.create(team=team, region=region, name="k", kind="password", secret="x")
 now = timezone.now()
 def add(name, **columns):
-    return Instance(team=team, region=region, credential=key, name=name, host="127.0.0.1",
-        user="root", host_key={host_key!r},
+    return Instance(team=team, region=region, resource_group=group, credential=key, name=name,
+        host="127.0.0.1", user="root", host_key={host_key!r},
         **{{"connection": "reachable", "checked_at": now + timedelta(days=1), **columns}})
 down = {{"connection": "unreachable", "connection_since": now - timedelta(days=1),
     "connection_info": "No answer on 127.0.0.1:22 within 10 seconds."}}
@@ -393,7 +394,8 @@ if {make}:
     QuotaOverride.objects.create(limit=1000, **wanted)
     like = Instance.objects.get(team=team, name="api-00")
     Instance.objects.bulk_create(
-        Instance(team=team, region=region, credential=like.credential, name=f"many-{{n:02}}",
+        Instance(team=team, region=region, resource_group=like.resource_group,
+            credential=like.credential, name=f"many-{{n:02}}",
             host=like.host, user=like.user, host_key=like.host_key,
             connection="reachable", checked_at=like.checked_at)
         for n in range(20))

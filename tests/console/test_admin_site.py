@@ -19,6 +19,7 @@ from commands.models import (
     QuotaOverride,
     QuotaRequest,
     Region,
+    ResourceGroup,
     Role,
     SecondFactor,
     Team,
@@ -34,6 +35,7 @@ from commands.services import (
     quota_requests,
     quota_table,
     quotas,
+    resource_groups,
     second_factor,
     teams,
 )
@@ -624,6 +626,57 @@ def test_users_are_added_and_changed_with_a_note_and_no_password(cast, site):
     assert events("user:edit").get().details["fields"]
     assert "battery" not in str(list(AuditEvent.objects.values()))
     assert site.post(f"{ADMIN}/user/{dora.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_resource_groups_are_made_renamed_and_removed(cast, site):
+    page = f"{ADMIN}/resourcegroup/"
+    site.post(f"{page}add/", {"team": cast.team.pk, "name": "Shop"})
+    group = ResourceGroup.objects.get(name="Shop")
+    assert (group.team, group.is_default, group.uid[:3]) == (cast.team, False, "rg-")
+    site.post(f"{page}{group.pk}/change/", {"team": cast.other_team.pk, "name": "Store"})
+    group.refresh_from_db()
+    assert (group.team, group.name) == (cast.team, "Store")
+    assert events("resource-group:rename").get().details == {"from": "Shop"}
+    assert "Store" in site.get(f"{page}{group.pk}/delete/").text
+    site.post(f"{page}{group.pk}/delete/", {"post": "yes"})
+    assert not ResourceGroup.objects.filter(pk=group.pk).exists()
+    assert events("resource-group:remove").get().actor_name == "root"
+
+
+def test_what_can_not_be_done_with_a_resource_group_is_said(cast, site, fleet):
+    page = f"{ADMIN}/resourcegroup/"
+    group = resource_groups.create(actor=cast.alice, team=cast.team, name="Shop")
+    resource_groups.move_instances(actor=cast.alice, group=group, instances=fleet[:2])
+    answer = site.post(f"{page}{group.pk}/delete/", {"post": "yes"}, follow=True)
+    assert "it has 2 instances and 0 saved commands" in answer.text
+    answer = site.post(f"{page}{group.pk}/change/", {"name": "Default"}, follow=True)
+    assert "The team has a resource group Default already." in answer.text
+    group.refresh_from_db()
+    assert group.name == "Shop"
+    site.post(f"{page}add/", {"team": cast.team.pk, "name": "two\x85lines"})
+    assert "on one line" in site.get(page).text
+    default = resource_groups.default_of(cast.team)
+    assert site.post(f"{page}{default.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert cast.team.resource_groups.count() == 2
+
+
+def test_the_list_of_resource_groups_counts_what_is_in_them(cast, place, site, fleet):
+    group = resource_groups.create(actor=cast.alice, team=cast.team, name="Shop")
+    resource_groups.move_instances(actor=cast.alice, group=group, instances=fleet[:2])
+    for save in (True, False):
+        invocations.run_command(
+            actor=cast.bob,
+            **place,
+            command=CommandInput(name="x", type="RunShellScript", content="true"),
+            save=save,
+            instance_uids=[fleet[0].uid],
+            group=group,
+            now=timezone.now(),
+        )
+    text = re.sub(r"\s+", " ", site.get(f"{ADMIN}/resourcegroup/").text)
+    row = text.split(group.uid)[1].split("</tr>")[0]
+    assert '<td class="field-instances">2</td>' in row
+    assert '<td class="field-commands">1</td>' in row
 
 
 def test_regions_are_made_and_renamed(cast, site):

@@ -197,7 +197,7 @@ class TestList:
         run(keep("First", parameters={"greeting": ParameterSchema(default="x")}))
         client = sign_in(cast.bob)
         client.get("/commands/")
-        with django_assert_max_num_queries(32) as first:
+        with django_assert_max_num_queries(33) as first:
             client.get("/commands/")
         for number in range(6):
             run(keep(f"More {number}", parameters={"greeting": ParameterSchema(default="x")}))

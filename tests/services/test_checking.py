@@ -138,6 +138,7 @@ def test_two_hundred_silent_instances_hold_nobody_up(worker, executor, make_inst
         Instance(
             team=first.team,
             region=first.region,
+            resource_group=first.resource_group,
             credential=first.credential,
             name=f"dead-{number}",
             host="127.0.0.1",

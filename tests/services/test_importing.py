@@ -21,7 +21,7 @@ from commands.rules import known_hosts
 from commands.rules.inventory_files import NAME, checked_text, read_csv
 from commands.rules.ssh_config import read as read_config
 from commands.rules.status import ErrorCode
-from commands.services import importing, instances, judging, keyreading
+from commands.services import importing, instances, judging, keyreading, resource_groups
 from commands.services.importing import Key, Report
 from commands.services.judging import State
 from commands.services.worker import Worker
@@ -96,6 +96,7 @@ def test_new_instances(begin, finish, cast, credential, sent):
         "unknown",
     )
     assert [str(tag) for tag in a.tags.all()] == ["role=web"]
+    assert a.resource_group == b.resource_group == resource_groups.default_of(cast.team)
     assert not Import.objects.exists()
     assert not ImportRow.objects.exists()
 

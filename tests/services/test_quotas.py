@@ -20,7 +20,7 @@ from commands.rules import limits
 from commands.rules import quotas as rules
 from commands.rules.again import Again
 from commands.rules.quotas import DEFINITIONS, Measure, Quota, Usage
-from commands.services import invocations, library, quota_table, quotas
+from commands.services import invocations, library, quota_table, quotas, resource_groups
 from commands.services.definitions import CommandInput
 from commands.services.plans import SavedInput, Values
 
@@ -56,6 +56,7 @@ def save(team, region, name="kept", pause=0):
         return Command.objects.create(
             team=team,
             region=region,
+            resource_group=resource_groups.default_of(team),
             name=name,
             type="RunShellScript",
             kept=True,
@@ -75,9 +76,11 @@ def used(place, now=NOON, key=Quota.TASKS_PER_DAY):
 
 
 def fill(place, number):
+    group = resource_groups.default_of(place["team"])
     Command.objects.bulk_create(
         Command(
             **place,
+            resource_group=group,
             name=f"c-{n}",
             type="RunShellScript",
             kept=True,
@@ -213,7 +216,12 @@ class TestSavedCommands:
         save(cast.team, north)
         save(cast.other_team, cast.region)
         Command.objects.create(
-            **place, name="once", type="RunShellScript", created_at=NOON, updated_at=NOON
+            **place,
+            resource_group=resource_groups.default_of(cast.team),
+            name="once",
+            type="RunShellScript",
+            created_at=NOON,
+            updated_at=NOON,
         )
         allow(Quota.SAVED_COMMANDS, 1)
         assert used(place, key=Quota.SAVED_COMMANDS) == 0
@@ -319,6 +327,7 @@ class TestTasksPerDay:
             take(place)
             Invocation.objects.create(
                 **place,
+                resource_group=resource_groups.default_of(place["team"]),
                 name="n",
                 type="RunShellScript",
                 content="c",

@@ -61,6 +61,7 @@ def test_impossible_rows_are_refused_by_the_database(cast):
     ):
         invocation = cast.team.invocations.create(
             region=cast.region,
+            resource_group=cast.team.resource_groups.get(),
             name="n",
             type="RunShellScript",
             content="c",
@@ -78,7 +79,12 @@ def test_impossible_rows_are_refused_by_the_database(cast):
 def test_versions_never_change(cast):
     now = timezone.now()
     command = cast.team.commands.create(
-        region=cast.region, name="n", type="RunShellScript", created_at=now, updated_at=now
+        region=cast.region,
+        resource_group=cast.team.resource_groups.get(),
+        name="n",
+        type="RunShellScript",
+        created_at=now,
+        updated_at=now,
     )
     version = CommandVersion.objects.create(command=command, number=1, content="a", created_at=now)
     version.content = "b"
