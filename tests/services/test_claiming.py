@@ -65,7 +65,7 @@ def switch_off(cast, instance):
 
 
 def switch_the_way_off(cast, instance):
-    columns = ("region", "credential", "host", "user", "host_key")
+    columns = ("region", "resource_group", "credential", "host", "user", "host_key")
     jump_host = Instance.objects.create(
         team=cast.team,
         name=f"jump-{instance.pk}",

@@ -557,6 +557,7 @@ def test_one_that_can_not_be_asked_keeps_no_other_from_its_end(create, fleet):
     way = Instance.objects.create(
         team=other.team,
         region=other.region,
+        resource_group=odd.instance.resource_group,
         name="way",
         host="10.9.9.9",
         user="u",
