@@ -64,15 +64,18 @@ def switch_off(cast, instance):
     Instance.objects.filter(pk=instance.pk).update(enabled=False)
 
 
-def switch_the_way_off(cast, instance):
+def lead_through_a_jump_host(cast, instance):
     columns = ("region", "resource_group", "credential", "host", "user", "host_key")
     jump_host = Instance.objects.create(
         team=cast.team,
         name=f"jump-{instance.pk}",
-        enabled=False,
         **{name: getattr(instance, name) for name in columns},
     )
     Instance.objects.filter(pk=instance.pk).update(jump_host=jump_host)
+
+
+def switch_the_way_off(cast, instance):
+    Instance.objects.filter(behind=instance).update(enabled=False)
 
 
 def become_another_system(cast, instance):
@@ -98,6 +101,8 @@ def test_a_start_that_was_never_answered_is_asked_for_again_only_by_who_may(
 ):
     """A worker may be lost before it has sent anything, and the next one may come much later."""
     instances = [make_instance(f"host-{number}") for number in range(3)]
+    for instance in instances:
+        lead_through_a_jump_host(cast, instance)
     task = create_task(cast, instances, "say a")
     ids = list(task.runs.order_by("pk").values_list("pk", flat=True))
     now = timezone.now()
