@@ -18,7 +18,14 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from commands.models import AuditEvent, Command, HostKeyChange, QuotaOverride, User
+from commands.models import (
+    AuditEvent,
+    Command,
+    HostKeyChange,
+    QuotaOverride,
+    ResourceGroup,
+    User,
+)
 from commands.rules.quotas import Quota
 from tests import test_matrix
 from tests.stage import SECRET_NAMES, WHO, Stage, build
@@ -59,9 +66,7 @@ SENT = Row(NO, SEEN, (200, 302))
 MAKE = Row(NO, NO, PAGE)
 """A form that is nothing to look at, or what is the superusers' business."""
 GONE = Row(NO, NO, (200, 302))
-"""What superusers delete."""
-TEAM = Row(NO, NO, (200, 404))
-"""What an admin of the team that owns it removes: a superuser who is none is told of nothing."""
+"""What superusers delete; or they are told there that only an admin of its team may."""
 QUOTA = Row(NO, SEEN, (200, 302))
 """Limits, which are changed in the page that shows them."""
 MOVED = Row((302, 302), (302, 302), (302, 302))
@@ -86,10 +91,16 @@ TABLE: dict[str, Row] = {
     "commands/region/#/delete/": SHUT,
     "commands/region/#/change/": EDIT,
     "commands/region/#/": MOVED,
+    "commands/resourcegroup/": LOOK,
+    "commands/resourcegroup/add/": MAKE,
+    "commands/resourcegroup/#/history/": LOOK,
+    "commands/resourcegroup/#/delete/": GONE,
+    "commands/resourcegroup/#/change/": EDIT,
+    "commands/resourcegroup/#/": MOVED,
     "commands/instance/": LOOK,
     "commands/instance/add/": SHUT,
     "commands/instance/#/history/": LOOK,
-    "commands/instance/#/delete/": TEAM,
+    "commands/instance/#/delete/": GONE,
     "commands/instance/#/change/": EDIT,
     "commands/instance/#/": MOVED,
     "commands/credential/": LOOK,
@@ -101,7 +112,7 @@ TABLE: dict[str, Row] = {
     "commands/grant/": LOOK,
     "commands/grant/add/": MAKE,
     "commands/grant/#/history/": LOOK,
-    "commands/grant/#/delete/": TEAM,
+    "commands/grant/#/delete/": GONE,
     "commands/grant/#/change/": READ,
     "commands/grant/#/": MOVED,
     "commands/hostkeychange/": LOOK,
@@ -195,6 +206,7 @@ def site(cast, fleet, credential) -> Site:
     looking.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     rows: dict[str, Model] = {
         "region": stage.region,
+        "resourcegroup": ResourceGroup.objects.create(team=stage.team, name="Others"),
         "instance": stage.fleet[1],
         "credential": stage.credential,
         "grant": stage.grant,

@@ -90,6 +90,7 @@ def rename(*, actor: User, group: ResourceGroup, name: str) -> ResourceGroup:
     """Call a group something else; its id stays. Raises what ``create`` raises."""
     access.require_groups(actor, group.team)
     words, row = _name(name), _locked(group)
+    access.require_groups(actor, group.team)  # it may have been taken away meanwhile
     if words != row.name:
         _require_free(row.team, words)
         before, row.name = row.name, words
@@ -107,6 +108,7 @@ def remove(*, actor: User, group: ResourceGroup) -> None:
     """
     access.require_groups(actor, group.team)
     row = _locked(group)
+    access.require_groups(actor, group.team)  # it may have been taken away meanwhile
     if row.is_default:
         raise Conflict(_("The default group can't be removed: what nobody sorts goes there."))
     instances, saved = row.instances.count(), row.commands.kept().count()
@@ -141,6 +143,7 @@ def move_instances(
     held = hold(team=group.team, group=group)
     rows = Instance.objects.filter(pk__in=[one.pk for one in instances])
     moved = list(rows.exclude(resource_group=held).select_for_update(no_key=True).order_by("pk"))
+    access.require(actor, Permission.INSTANCE_MANAGE, group.team)  # the right may be gone by now
     if moved:
         Instance.objects.filter(pk__in=[one.pk for one in moved]).update(resource_group=held)
         _record(actor, "resource-group:move-instances", held, moved=_names(moved))
@@ -160,6 +163,7 @@ def move_commands(
     held = hold(team=group.team, group=group)
     rows = Command.objects.kept().filter(pk__in=[one.pk for one in commands])
     moved = list(rows.exclude(resource_group=held).select_for_update(no_key=True).order_by("pk"))
+    access.require_library(actor, group.team)  # the right may be gone by now
     if moved:
         Command.objects.filter(pk__in=[one.pk for one in moved]).update(resource_group=held)
         _record(actor, "resource-group:move-commands", held, moved=_names(moved))

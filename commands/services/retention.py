@@ -57,6 +57,7 @@ def set_days(*, actor: User, team: Team, days: int) -> Team:
     # A form may have set ``team`` already, so the row says what it was.
     held = Team.objects.select_for_update().filter(pk=team.pk)
     before = held.values_list("keep_days", flat=True).get()
+    access.require(actor, access.Permission.TEAM_MANAGE, team)  # it may be taken away by now
     team.keep_days = days
     team.save(update_fields=["keep_days"])
     audit.record(
