@@ -229,8 +229,8 @@ def test_a_second_beginning_and_a_missing_one_are_findings(act):
 
 def test_changed_keys_change_nothing_that_is_shown(cast, act, sign_in):
     act(5)
-    raw("UPDATE commands_auditevent SET id = 1000 WHERE number = 2")
-    raw("UPDATE commands_auditevent SET id = 2000 WHERE number = 3")
+    raw("UPDATE commands_auditevent SET id = 9000000001 WHERE number = 2")
+    raw("UPDATE commands_auditevent SET id = 9000000002 WHERE number = 3")
     client = sign_in(cast.alice)
     shown = [event.number for event, _, _ in client.get("/team/audit/").context["rows"]]
     assert shown == [6, 5, 4, 3, 2]
