@@ -24,7 +24,7 @@ import django
 
 django.setup()
 
-from django.conf import settings  # noqa: E402 - the settings first
+from django.conf import settings  # noqa: E402 - django.setup() comes before all of these
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.utils import timezone  # noqa: E402

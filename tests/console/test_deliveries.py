@@ -156,7 +156,7 @@ class Site:
         assert states == [("Success", 0)]
         chunks = self.ask("SELECT data FROM commands_outputchunk WHERE run_id = :run ORDER BY id")
         whole = b"".join(b"line %d\n" % number for number in range(1, LINES + 1))
-        assert b"".join(bytes(data) for [data] in chunks) == whole  # type: ignore[arg-type]
+        assert b"".join(bytes(data) for [data] in chunks) == whole  # type: ignore[arg-type]  # memoryview or bytes
 
 
 @pytest.fixture
