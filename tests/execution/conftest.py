@@ -68,19 +68,25 @@ def process(directory: Path, who: str, patience: float = 20.0) -> psutil.Process
 
 def assert_clean(home: Path) -> None:
     """Nothing runs any more, and only tombstones are left. Ends what it finds."""
+    base = home / ".command-console"
     until = time.monotonic() + 3
-    while (left := processes_of(home)) and time.monotonic() < until:
+    while ((left := processes_of(home)) or _runs(base)) and time.monotonic() < until:
         time.sleep(0.05)
     told = [" ".join(_command(each)) for each in left]
     for each in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
     assert not told, f"processes left behind: {told}"
-    base = home / ".command-console"
-    runs = [path for path in base.glob("*") if path.name not in STAYS]
+    runs = _runs(base)
+    kept = {path.name: sorted(file.name for file in path.glob("*")) for path in runs}
     for path in runs:
         shutil.rmtree(path)
-    assert not runs
+    assert not kept, f"directories left behind, with these files: {kept}"
+
+
+def _runs(base: Path) -> list[Path]:
+    """The directories of runs that nobody has acknowledged."""
+    return [path for path in base.glob("*") if path.name not in STAYS]
 
 
 def forget_spare(spare: Path, run_id: str) -> None:
