@@ -17,7 +17,8 @@
 #   h.o.*   h.o.<from>.<to>: these bytes of o have been dropped to bound it;   h.e.*  of e
 #   f.o.*   "pid:starttime ..." of who reads o, by process id;                 f.e.*  e
 # and <base>/.done/<run id> is the tombstone that keeps an acknowledged run from running again.
-# <base>/@since says since when, by the clock of this boot, the base is certainly there.
+# <base>/@since says since when, by the clock of this boot, the base is certainly there, and what
+# was started in it since, a line for each.
 # Few files, on purpose: a file system such as ext4 looks at each inode that was given back in the
 # last minutes before it hands out one, so that every file of a run makes all that follow dearer.
 #
@@ -52,39 +53,45 @@ cc_stat() {
   cc_state=$1 cc_parent=$2 cc_session=$4 cc_start=${20}
 }
 
-# cc_claim PID START: claims the run, with room for all that is to be written later. 1: somebody
-# has, or the name cannot be made; 2: its name is made, and there is no room. No fork: noclobber
-# is O_EXCL.
-cc_claim() {
+# cc_create FILE: whether we are the one who makes it. No fork: noclobber is O_EXCL.
+cc_create() {
   set -C
-  true >"$cc_dir/state"
+  true >"$1"
   cc_code=$?
   set +C
-  [ $cc_code = 0 ] || return 1
+  return $cc_code
+}
+
+# cc_claim PID START: claims the run, with room for all that is to be written later. 1: somebody
+# has, or the name cannot be made; 2: its name is made, and there is no room.
+cc_claim() {
+  cc_create "$cc_dir/state" || return 1
   printf '%-63s\n%-63s\n%-31s\n%-47s\n%-31s\n' "$1 $2 $cc_boot" none '' '' '' \
     >>"$cc_dir/state" || return 2
+}
+
+# cc_pass LINE: reads what stands before it.
+cc_pass() {
+  cc_turn=$1
+  while [ $cc_turn -gt 1 ]; do
+    read -r cc_rest
+    cc_turn=$((cc_turn - 1))
+  done
 }
 
 # cc_note LINE WIDTH TEXT: writes a line of the state, where there is room for it already.
 cc_note() {
   {
-    cc_turn=$1
-    while [ $cc_turn -gt 1 ]; do
-      read -r cc_rest
-      cc_turn=$((cc_turn - 1))
-    done
+    cc_pass $1
     printf "%-$2s\n" "$3"
   } <>"$cc_dir/state" >&0
 }
 
 # cc_noted LINE: sets cc_first, cc_second, cc_third to the words of a line of the state.
 cc_noted() {
-  cc_first= cc_second= cc_third= cc_turn=$1
+  cc_first= cc_second= cc_third=
   {
-    while [ $cc_turn -gt 1 ]; do
-      read -r cc_rest
-      cc_turn=$((cc_turn - 1))
-    done
+    cc_pass $1
     read -r cc_first cc_second cc_third
   } <"$cc_dir/state"
 }
@@ -92,11 +99,7 @@ cc_noted() {
 # cc_claim_end WHY: whether we are the one who ends the run. On a full disk a name can be made,
 # and not always a word be written; and where not even a name can, nobody else made one.
 cc_claim_end() {
-  set -C
-  true >"$cc_dir/end"
-  cc_code=$?
-  set +C
-  [ $cc_code = 0 ] || [ ! -e "$cc_dir/end" ] || return
+  cc_create "$cc_dir/end" || [ ! -e "$cc_dir/end" ] || return
   echo "$1" >>"$cc_dir/end"
   return 0
 }
@@ -658,22 +661,18 @@ cc_supervisor() {
   cc_stat self
   cc_self=$cc_of
   cc_claim "$cc_self" "$cc_start"
-  case $? in
+  cc_code=$?
+  # Whoever buried it meanwhile may not have seen what was prepared here.
+  [ ! -e "$cc_done" ] || cc_unclaim 0
+  case $cc_code in
     1)
       if [ -e "$cc_dir/state" ]; then cc_tell fresh 0; else cc_tell fresh x; fi
       exit 0
       ;;
-    2)
-      rm -rf "$cc_dir"
-      cc_tell fresh x
-      exit 0
-      ;;
+    2) cc_unclaim x ;;
   esac
-  if [ -e "$cc_done" ]; then
-    rm -rf "$cc_dir"
-    cc_tell fresh 0
-    exit 0
-  fi
+  # Said outside of what the script may take for its own, and before it is there.
+  echo "$cc_id" >>"$cc_found/@since" || cc_unclaim x
   cc_tee_up
   cc_tell fresh 1
   (cc_watchdog) 5>&- 6>&- &
@@ -693,6 +692,13 @@ cc_supervisor() {
   # Where process 1 does not reap, nobody else would.
   wait $cc_tee_o $cc_tee_e
   [ -n "$cc_lacking" ] || cc_tell over "$cc_printed"
+  exit 0
+}
+
+# cc_unclaim SAID: nothing has started, and nothing is left of what was claimed.
+cc_unclaim() {
+  rm -rf "$cc_dir"
+  cc_tell fresh $1
   exit 0
 }
 
@@ -856,7 +862,7 @@ cc_kept() {
     [ -n "$cc_try" ] || continue
     if cc_ours "$cc_try"; then
       cc_at "$cc_try"
-      cc_since && [ "$cc_second" -lt $cc_ask ] || return
+      cc_since && [ "$cc_second" -lt $cc_ask ] && ! cc_listed || return
       cc_usable "$cc_try" && return
     elif [ -w "${cc_try%/*}/" ]; then
       return 1
@@ -874,7 +880,16 @@ cc_since() {
   [ "$cc_first" = "$cc_boot" ]
 }
 
-# cc_mark: notes it, once in each boot.
+# cc_listed: the run was started there since then, even if it removed all that tells so.
+cc_listed() {
+  while read -r cc_first; do
+    [ "$cc_first" = "$cc_id" ] && return
+  done <"$cc_found/@since"
+  return 1
+}
+
+# cc_mark: notes it, once in each boot; and anew where the list gets long: who asked before that
+# is told that nobody knows.
 cc_mark() {
   cc_clock
   echo "$cc_boot $((cc_now / 100))" >"$cc_found/@since"
@@ -1152,12 +1167,11 @@ cc_follow() {
 
 cc_cancel() {
   cc_find || cc_make || cc_no_place || return
-  if [ -e "$cc_done" ]; then
-    cc_frame cancelled 0
-    return
-  fi
+  cc_buried && return
   mkdir -m 700 "$cc_found/.done" "$cc_dir"
   if cc_claim 0 0; then
+    # Buried since we looked: what we made is not its directory.
+    cc_buried && rm -rf "$cc_dir" && return
     true >>"$cc_dir/o"
     true >>"$cc_dir/e"
     # It never starts. Or it did, and its directory was removed: the cookie tells.
@@ -1175,6 +1189,9 @@ cc_cancel() {
   cc_over
   cc_frame cancelled "${cc_left:--}" $cc_names
 }
+
+# cc_buried: the run was acknowledged, and there is nothing to end; then that is said.
+cc_buried() { [ -e "$cc_done" ] && cc_frame cancelled 0; }
 
 # cc_take_over: no watchdog is left on the instance to end the run, so we do. The supervisor, if
 # it lives, writes the result.
@@ -1206,7 +1223,8 @@ cc_acknowledge() {
 cc_bury() {
   # On a full disk a name can still be moved.
   true >"$cc_done" || mv "$cc_dir/state" "$cc_done" || return
-  rm -rf "$cc_dir"
+  # Somebody may be preparing the same run there: then the first leaves a directory.
+  rm -rf "$cc_dir" || rm -rf "$cc_dir"
   return 0
 }
 
@@ -1214,6 +1232,7 @@ cc_bury() {
 # nobody acknowledged, as it was lost: its directory holds the script. Names are made there until
 # it is over, and not later.
 cc_sweep() {
+  [ -z "$(find "$cc_found/@since" -size +256)" ] || cc_mark
   find "$cc_found/.done" -type f -mtime +60 -exec rm -f {} +
   # No more than the console has the patience for.
   find "$cc_found" -name .done -prune -o -type d -mtime +60 -print | head -n 100 |

@@ -74,6 +74,7 @@ _SENTENCE = 2000
 _NAME = 255
 _ID = 64
 _NAMES = 200
+_SWEEP_EVERY = 24 * 3600.0
 _REFUSALS = {
     "DirectoryNotExists": (ErrorCode.DIRECTORY_NOT_EXISTS, sentences.NO_DIRECTORY),
     "InterpreterNotFound": (ErrorCode.INTERPRETER_NOT_FOUND, sentences.NO_INTERPRETER),
@@ -301,7 +302,7 @@ class SshExecutor:
         self._calls: set[Call] = set()
         # Not by endpoint: that would keep keys and passwords for ever.
         self._no_wait: set[_Place] = set()
-        self._swept: set[_Place] = set()
+        self._swept: dict[_Place, float] = {}  # when, monotonic
 
     def probe(self, endpoint: Endpoint) -> str:
         """See ``Executor.probe``."""
@@ -430,7 +431,8 @@ class SshExecutor:
     def acknowledge(self, endpoint: Endpoint, handle: Handle) -> None:
         """See ``Executor.acknowledge``."""
         place = _place(endpoint, handle.run_as)
-        sweep = place not in self._swept
+        last = self._swept.get(place)
+        sweep = last is None or time.monotonic() - last > _SWEEP_EVERY
         with _edge(), self._calling() as call:
             talk = self._ask(endpoint, handle, remote.acknowledge_request(sweep=sweep), call)
             with _closing_on_error(talk):
@@ -439,7 +441,8 @@ class SshExecutor:
                 self._set_free((endpoint, handle.run_as), talk)
             else:
                 talk.close()
-        self._swept.add(place)
+        if sweep:
+            self._swept[place] = time.monotonic()
 
     def abandon(self, run_id: str) -> None:
         """See ``Executor.abandon``."""

@@ -221,7 +221,7 @@ def test_a_restart_that_may_have_taken_the_claim_with_it(
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["gone", "made anew"])
-@pytest.mark.parametrize("what", ["", "/*"], ids=["base", "runs"])
+@pytest.mark.parametrize("what", ["", "/*", "/$COMMAND_CONSOLE_RUN"], ids=["base", "runs", "own"])
 def test_a_script_that_removed_the_traces_of_its_start(
     rig: Rig, sshd: Sshd, tmp_path: Path, what: str, others: bool
 ) -> None:
@@ -237,6 +237,10 @@ def test_a_script_that_removed_the_traces_of_its_start(
     refused_again(rig, spec)
     assert not (sshd.base / spec.run_id).exists()
     assert ran.read_text() == "x\ny\n"
+    other = dataclasses.replace(rig.spec(f"echo z >>{ran}"), asked_s=3)
+    if what.startswith("/$"):  # of others it is still known that they were never started
+        rig.run(other)
+        assert ran.read_text() == "x\ny\nz\n"
 
 
 def test_a_run_that_goes_on_without_its_directory(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
@@ -277,8 +281,9 @@ def test_a_base_that_may_be_younger_than_the_first_ask(rig: Rig, sshd: Sshd) -> 
     before = note.read_text()
     assert rig.executor.start(rig.endpoint, dataclasses.replace(spec, asked_s=600)).fresh
     rig.executor.acknowledge(rig.endpoint, Handle(spec.run_id, str(sshd.base)))
-    rig.run(rig.spec("exit 0"))
-    assert note.read_text() == before
+    last = rig.spec("exit 0")
+    rig.run(last)
+    assert note.read_text() == f"{before}{spec.run_id}\n{last.run_id}\n"
 
 
 def test_a_tee_that_is_killed_with_output_before_it(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:

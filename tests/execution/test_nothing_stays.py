@@ -212,6 +212,21 @@ def test_runs_that_nobody_acknowledged_go_in_the_end(rig: Rig, sshd: Sshd) -> No
         assert not rig.executor.start(rig.endpoint, rig.spec("echo x", one.name)).fresh
 
 
+def test_what_is_old_goes_also_where_a_worker_stays_for_long(
+    rig: Rig, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks once a day, not only when it connects for the first time."""
+    rig.run(rig.spec("exit 0"))
+    tombstone = sshd.base / ".done" / "old"
+    tombstone.touch()
+    aged(tombstone)
+    rig.run(rig.spec("exit 0"))
+    assert tombstone.exists()
+    monkeypatch.setattr("commands.execution.ssh._SWEEP_EVERY", 0.0)
+    rig.run(rig.spec("exit 0"))
+    assert not tombstone.exists()
+
+
 def test_what_runs_stays_however_old_it_is(rig: Rig, sshd: Sshd) -> None:
     """One with its supervisor, and one of which only the script itself is left."""
     whole = rig.start(rig.spec("sleep 60", timeout=600))

@@ -85,7 +85,7 @@ def test_the_request_for_another_run_on_a_channel() -> None:
 def test_the_runner_fits_any_line_discipline() -> None:
     program = remote.start_program(NONCE, RunSpec("r", bytes(range(256)) * 100))
     assert max(map(len, program.split(b"\n"))) < 15000
-    assert len(remote.cancel_program(NONCE, Handle("r", ""))) < 24000
+    assert len(remote.cancel_program(NONCE, Handle("r", ""))) <= 24 * 1024
 
 
 def test_the_engine_imports_no_framework() -> None:
