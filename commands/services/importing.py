@@ -192,11 +192,12 @@ def finish(
     ready = [line for line in chosen if not line.keyless]
     _check(ready, confirmed=confirmed)
     new = [line for line in ready if line.existing is None]
-    changed = [line for line in ready if line.existing is not None]
+    # Held, since somebody may be switching one off, or removing it, at this moment.
+    changed = [(line, instances.locked(line.existing)) for line in ready if line.existing]
     made = _add(actor, origin, new, now)
-    connections.forget_all(line.existing for line in changed if line.existing and line.moves)
-    for line in changed:
-        _change(actor, origin, line, made, now)
+    connections.forget_all(instance for line, instance in changed if line.moves)
+    for line, instance in changed:
+        _change(actor, origin, line, instance, made, now)
     queue.enqueue(queue.Job.CHECK_CONNECTIONS)
     audit.record(
         actor=actor,
@@ -205,7 +206,7 @@ def finish(
         details={
             "region": origin.region.uid,
             "added": [line.row.name for line in new],
-            "changed": [line.row.name for line in changed],
+            "changed": [line.row.name for line, _ in changed],
         },
         now=now,
     )
@@ -406,12 +407,14 @@ def _fill(instance: Instance, line: Line) -> Instance:
 
 
 def _change(
-    actor: User, origin: Import, line: Line, made: Mapping[str, Instance], now: datetime
+    actor: User,
+    origin: Import,
+    line: Line,
+    instance: Instance,
+    made: Mapping[str, Instance],
+    now: datetime,
 ) -> None:
     """Give an instance what its row says. It is written at once: the next row may look at it."""
-    instance = line.existing
-    if instance is None:
-        return
     _fill(instance, line)
     instances.pin(actor=actor, instance=instance, host_key=line.host_key, reason=_IMPORTED, now=now)
     if line.jump_row is not None or line.jump_host is not None:

@@ -142,6 +142,38 @@ def test_what_changes_is_said_and_done(begin, finish, make_instance, cast):
     assert [str(tag) for tag in new.tags.all()] == ["canary", "role=web"]
 
 
+def test_what_others_do_at_the_same_moment_is_not_undone(
+    begin, finish, make_instance, monkeypatch, cast
+):
+    """One is switched off, another removed, after the rows were looked at."""
+    make_instance("a", host="old.example")
+    origin = begin("name,host\na,a.example", known="")
+
+    def meanwhile(change):
+        look = importing.review
+
+        def looked(origin):
+            found = look(origin)
+            change(Instance.objects.filter(name="a"))
+            return found
+
+        monkeypatch.setattr(importing, "review", looked)
+
+    meanwhile(lambda rows: rows.update(enabled=False))
+    assert finish(origin) == Report(0, 1, 0)
+    a = Instance.objects.get()
+    assert (a.host, a.enabled) == ("a.example", False)
+    monkeypatch.undo()
+    origin = begin("name,host\na,b.example", known="")
+    shown = {line.row.pk: line.mark for line in importing.review(origin).lines}
+    meanwhile(lambda rows: rows.delete())
+    with pytest.raises(Conflict, match="a was removed in the meantime"):
+        importing.finish(
+            actor=cast.alice, origin=origin, shown=shown, confirmed=False, now=timezone.now()
+        )
+    assert Import.objects.get() == origin
+
+
 def test_a_file_without_a_column_leaves_that_alone(begin, make_instance):
     make_instance("a", host="a.example", user="root", tags={"role": "db"})
     assert only(begin("name,host\na,a.example", known="")).state is State.SAME
