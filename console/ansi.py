@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from commands.rules.cells import Row
 from console import palette
 
 MOST_SPANS: Final = 200
@@ -52,7 +52,6 @@ _SYMBOLS: dict[int, int | str] = {
         )
     },
 }
-_TAB = 8
 
 
 class Style(NamedTuple):
@@ -88,7 +87,7 @@ def spans(data: bytes, style: Style = PLAIN, *, ended: bool = True) -> tuple[Spa
     Unless it has ``ended``, a character of which the end has not come is not shown yet.
     """
     data = data.rstrip(b"\r")
-    row = _Row()
+    row = _Shown()
     at = 0
     for found in _CONTROL.finditer(data):
         if found.start() > at:
@@ -138,93 +137,47 @@ def markup(parts: tuple[Span, ...]) -> SafeString:
     return mark_safe(f"<span>{inner}</span>" if inner else "")  # noqa: S308 - escaped above
 
 
-class _Row:
-    """The cells of one line, and where the cursor is.
+class _Shown:
+    """What one line shows.
 
-    Nearly all lines are only ever added to: cells are made when the cursor first goes back.
+    Nearly all lines are only ever added to: places are made when the cursor first goes back.
     """
 
     def __init__(self) -> None:
         self._parts: list[tuple[str, Style]] = []
-        self._cells: list[tuple[str, Style]] | None = None
-        self._column = 0
-        self._blank = 0  # so many cells at the beginning are erased already
+        self._cells: Row[Style] | None = None
 
-    def parts(self) -> list[tuple[str, Style]]:
-        return self._parts if self._cells is None else self._cells
+    def parts(self) -> Iterable[tuple[str, Style]]:
+        """Its text, in pieces that look the same throughout."""
+        if self._cells is None:
+            return self._parts
+        return zip(self._cells.letters, self._cells.styles, strict=True)
 
     def write(self, text: str, style: Style) -> None:
         """Print ``text`` where the cursor is."""
         if self._cells is None:
             self._parts.append((text, style))
         else:
-            self._print(text, style)
+            self._cells.write(text, style)
 
     def obey(self, found: re.Match[bytes]) -> None:
         """Move the cursor, or erase, if that is what was ``found``."""
         sequence = found[0]
         if sequence == b"\r":
-            self._open()
-            self._column = 0
+            self._opened().home()
         elif sequence == b"\b":
-            self._open()
-            self._column = max(0, self._column - 1)
+            self._opened().back()
         elif found[3] == b"K" and not found[2] and found[1] in {b"", b"0", b"1", b"2"}:
-            self._erase(found[1])
+            if self._cells is None and found[1] in {b"", b"0"}:
+                return  # the cursor is at the end
+            self._opened().erase(found[1])
 
-    def _open(self) -> None:
+    def _opened(self) -> Row[Style]:
         if self._cells is None:
-            self._cells = []
+            self._cells = Row(PLAIN)
             for text, style in self._parts:
-                self._print(text, style)
-
-    def _erase(self, what: bytes) -> None:
-        if self._cells is None and what in {b"", b"0"}:
-            return  # the cursor is at the end
-        self._open()
-        cells, column = self._cells or [], self._column
-        if what != b"1":
-            del cells[column:]
-            self._blank = min(self._blank, len(cells))
-        if what in {b"1", b"2"} and (end := min(column + 1, len(cells))) > self._blank:
-            cells[self._blank : end] = [(" ", PLAIN)] * (end - self._blank)
-            self._blank = end
-
-    def _print(self, text: str, style: Style) -> None:
-        for character in text:
-            if character == "\t":
-                self._tab()
-            else:
-                self._put(character, style)
-
-    def _tab(self) -> None:
-        cells = self._cells if self._cells is not None else []
-        self._column = (self._column // _TAB + 1) * _TAB
-        cells += [(" ", PLAIN)] * (self._column - len(cells))
-
-    def _put(self, character: str, style: Style) -> None:
-        cells, column = self._cells if self._cells is not None else [], self._column
-        self._blank = min(self._blank, max(column - 2, 0))
-        width = 1 if character.isascii() else _width(character)
-        if width == 0 and column:
-            base = column - 1 if cells[column - 1][0] or column < 2 else column - 2
-            cells[base] = cells[base][0] + character, cells[base][1]
-            return
-        if column < len(cells) and not cells[column][0]:  # the right half of a wide one
-            cells[column - 1] = " ", cells[column - 1][1]
-        fresh = [(character, style), ("", style)][: max(width, 1)]
-        end = column + len(fresh)
-        if end < len(cells) and not cells[end][0]:
-            cells[end] = " ", cells[end][1]
-        cells[column:end] = fresh
-        self._column = end
-
-
-def _width(character: str) -> int:
-    """How many columns ``character`` takes."""
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+                self._cells.write(text, style)
+        return self._cells
 
 
 def _decode(data: bytes, *, ended: bool) -> str:
