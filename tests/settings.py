@@ -21,4 +21,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
     # Two hundred writers at one moment take longer than the product's 20 s on a busy machine.
     DATABASES["default"]["OPTIONS"]["timeout"] = 120
+else:
+    # There they wait for one of a few connections, of itself for 30 s at most.
+    DATABASES["default"]["OPTIONS"]["pool"]["timeout"] = 120
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -347,6 +347,14 @@ class FakeExecutor:
             self._breaks += 1
             self._changed.notify_all()
 
+    def elapse(self, seconds: float) -> None:
+        """Let this much time pass at once for every run: who waited for it goes on."""
+        with self._changed:
+            for instance in self._instances.values():
+                for run in instance.runs.values():
+                    run.began -= seconds
+            self._changed.notify_all()
+
     def lose(self, endpoint: Endpoint, run_id: str) -> None:
         """Let the instance lose the run: following it raises RunLost."""
         with self._changed:

@@ -34,7 +34,7 @@ def test_a_run_loses_and_repeats_nothing_when_its_connections_are_ended(cast, fl
     executor = FakeExecutor()
     worker = Worker(executor)
     try:
-        content = "".join(f"say line {number}\nsleep 0.01\n" for number in range(LINES))
+        content = "".join(f"say line {number}\nsleep 0.15\n" for number in range(LINES))
         task = create_task(cast, fleet[:1], content)
         worker.take([task.runs.get().pk], now=timezone.now())
         until(OutputChunk.objects.exists)
@@ -45,6 +45,7 @@ def test_a_run_loses_and_repeats_nothing_when_its_connections_are_ended(cast, fl
             return failed.is_set()
 
         until(cut)
+        executor.elapse(LINES)
         [run] = finished(task)
     finally:
         worker.stop()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.errors import Invalid, InvalidFields
@@ -112,13 +113,14 @@ def test_patterns_that_are_quick_are_taken(pattern):
 
 
 @given(st.from_regex(r"(?:[ab.](?:[*+?]|\{\d,\d\d\}|)|[(|)]){1,12}", fullmatch=True))
-@settings(deadline=2000)
 def test_no_pattern_that_is_taken_takes_long(pattern):
     try:
         ParameterSchema.from_dict({"pattern": pattern})
     except Invalid:
         return
+    began = time.thread_time()  # what others compute meanwhile does not count
     re.fullmatch(pattern, "a" * (limits.PARAMETER_PATTERN_VALUE_CHARS - 1) + "!")
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize("name", ["token", "DB_PASSWORD", "apiKey", "access-key-id", "pwd", "pass"])

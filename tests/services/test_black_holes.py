@@ -96,7 +96,7 @@ def settled(runs):
             run.refresh_from_db()
         return all(run.finished_at for run in runs)
 
-    soon(over, within=120)
+    soon(over, within=240)
 
 
 class Fleet:

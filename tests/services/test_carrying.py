@@ -311,17 +311,18 @@ def test_broken_connections_lose_and_repeat_nothing(create, worker, executor):
 
 
 def test_another_worker_goes_on_where_one_let_go(create, executor):
-    lines = "".join(f"say {number}\nsleep 0.02\n" for number in range(40))
-    task = create(lines)
+    lines = [f"say {number}\nsleep 0.02\n" for number in range(40)]
+    task = create("".join([*lines[:20], "sleep 50\n", *lines[20:]]))
     first = Worker(executor)
     take(first, task)
     while not OutputChunk.objects.exists():
         time.sleep(0.01)
     first.follower._stopping.set()  # as stop() does; its executor is ours, and stays open
-    first.recorder.stop()
+    first.recorder.stop(30)
     second = Worker(executor)
     try:
         assert take(second, task) == 1
+        executor.elapse(50)
         [run] = finished(task)
     finally:
         second.stop()
@@ -357,12 +358,13 @@ def test_a_lost_run_is_unknown_and_never_run_again(create, worker, executor, fle
 def test_an_instance_out_of_reach_is_given_up_after_the_deadline(
     create, worker, executor, fleet, monkeypatch
 ):
-    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
     task = create("say a\nsleep 60")
     take(worker, task)
     while not OutputChunk.objects.exists():
         time.sleep(0.01)
     executor.unreachable[runs.endpoint(fleet[0])] = ErrorCode.INSTANCE_UNREACHABLE
+    # Not before: while it is reached, a run whose time is over is ended.
+    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
     executor.break_connections()
     [run] = finished(task)
     assert (run.status, run.error_code) == ("Error", "OutcomeUnknown")
@@ -621,7 +623,7 @@ def test_a_run_cancelled_on_its_instance_is_interrupted(create, worker, executor
 
 
 def test_a_worker_that_stops_leaves_the_run_to_others(create, executor):
-    task = create("say a\nsleep 0.5\nsay b")
+    task = create("say a\nsleep 50\nsay b")
     first = Worker(executor)
     take(first, task)
     while not OutputChunk.objects.exists():
@@ -636,6 +638,7 @@ def test_a_worker_that_stops_leaves_the_run_to_others(create, executor):
     second = Worker(executor)
     try:
         assert take(second, task) == 1
+        executor.elapse(50)
         assert output(finished(task)[0], "stdout") == b"a\nb\n"
     finally:
         second.stop()
@@ -682,12 +685,13 @@ def test_a_result_that_was_not_stored_is_not_forgotten_by_the_instance(
     create, executor, monkeypatch
 ):
     first = Worker(executor)
-    task = create("say a\nsleep 0.6\nsay b")
+    task = create("say a\nsleep 50\nsay b")
     take(first, task)
     while not OutputChunk.objects.exists():
         time.sleep(0.01)
     monkeypatch.setattr(first.recorder, "on_lost", lambda _: None)  # nobody tells the carrier
     Run.objects.update(lease_owner="thief")
+    executor.elapse(50)
     while first.follower.carrying():
         time.sleep(0.01)
     run = task.runs.get()

@@ -292,8 +292,7 @@ class TestRecorder:
 @pytest.mark.data_layer
 def test_workers_that_take_over_mask_as_one(create):
     executor = FakeExecutor()
-    # Slow enough that, on a busy machine too, it still runs when the last worker takes over.
-    lines = "".join(f"say {n} aba\nsay b{n}\nsleep 0.2\n" for n in range(12))
+    lines = "".join(f"say {n} aba\nsay b{n}\nsleep 4\n" for n in range(12))
     task = create(lines)
     run = task.runs.get()
     secrets = frozenset({b"aba\nb", b"1\n2", b"b3\n3"})
@@ -301,16 +300,18 @@ def test_workers_that_take_over_mask_as_one(create):
         worker = Worker(executor)
         [claimed] = runs.claim(run_ids=[run.pk], owner=worker.owner, now=timezone.now())
         assert worker.follower.adopt(replace(claimed, secrets=secrets))
+        executor.elapse(4)  # so it still runs when the last worker takes over
         before = run.stdout_size
         while run.stdout_size == before:
             time.sleep(0.01)
             run.refresh_from_db()
         worker.follower._stopping.set()  # as stop() does; its executor is ours, and stays open
-        worker.recorder.stop()
+        worker.recorder.stop(30)
     worker = Worker(executor)
     try:
         [claimed] = runs.claim(run_ids=[run.pk], owner=worker.owner, now=timezone.now())
         worker.follower.adopt(replace(claimed, secrets=secrets))
+        executor.elapse(48)
         while task.runs.unfinished().exists():
             time.sleep(0.01)
     finally:

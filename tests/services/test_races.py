@@ -81,7 +81,7 @@ def test_each_begins_once_or_never_and_nobody_is_in_the_way(cast, make_instance,
         thread.start()
     time.sleep(0.1 + 0.1 * seed)
     stopping.stop(invocation=task, instance_uids=None, by="x", now=timezone.now())
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while task.runs.unfinished().exists() and time.monotonic() < until and not failures:
         time.sleep(0.02)
     over.set()

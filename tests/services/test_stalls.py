@@ -111,21 +111,23 @@ def test_a_worker_looks_when_it_is_asked(run, worker, executor):
     until(lambda: Run.objects.get(pk=run.pk).stall_info == "read (4711)")
 
 
-def test_output_takes_it_back(cast, fleet, worker):
-    task = create_task(cast, fleet[:1], "say a\nsleep 2\nsay b\nsleep 600")
+def test_output_takes_it_back(cast, fleet, worker, executor):
+    task = create_task(cast, fleet[:1], "say a\nsleep 50\nsay b\nsleep 600", timeout=900)
     take(worker, task)
     until(lambda: task.runs.filter(last_line="a", status="Running").exists())
     task.runs.update(stall_info="read (4711)", stalled_since=timezone.now())
+    executor.elapse(50)
     until(lambda: task.runs.filter(last_line="b").exists())
     run = task.runs.get()
     assert (run.stall_info, run.stalled_since) == ("", None)
 
 
-def test_so_does_the_end(cast, fleet, worker):
-    task = create_task(cast, fleet[:1], "say a\nsleep 2")
+def test_so_does_the_end(cast, fleet, worker, executor):
+    task = create_task(cast, fleet[:1], "say a\nsleep 50")
     take(worker, task)
     until(lambda: task.runs.filter(last_line="a", status="Running").exists())
     task.runs.update(stall_info="read (4711)", stalled_since=timezone.now())
+    executor.elapse(50)
     (run,) = finished(task)
     assert (run.stall_info, run.stalled_since) == ("", None)
 

@@ -126,10 +126,11 @@ def test_stopping_twice_is_harmless_and_what_ended_keeps_its_result(create, pres
 
 
 def test_who_ended_first_has_its_own_result(create, press, worker, executor):
-    task = create("say a\nsleep 0.3\nexit 4")
+    task = create("say a\nsleep 50\nexit 4")
     take(worker, task)
     running(task)
     press(task)  # nobody asks the instance before the script ends by itself
+    executor.elapse(50)
     [run] = finished(task)
     assert (run.status, run.exit_code, run.error_code) == ("Failed", 4, "ExitCodeNonzero")
     assert run.stop_due is None
@@ -229,7 +230,6 @@ def test_an_instance_out_of_reach_is_asked_again(create, press, worker, executor
 def test_out_of_reach_until_the_deadline(
     create, press, worker, executor, fleet, monkeypatch, confirmed
 ):
-    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
     task = create()
     take(worker, task)
     running(task)
@@ -237,6 +237,8 @@ def test_out_of_reach_until_the_deadline(
     if confirmed:  # the instance has answered, and nobody heard how the script ended
         Run.objects.update(stop_due=None, stop_confirmed_at=timezone.now(), processes_left=None)
     executor.unreachable[runs.endpoint(fleet[0])] = ErrorCode.INSTANCE_UNREACHABLE
+    # Not before: while it is reached, a run whose time is over is ended.
+    monkeypatch.setattr(following, "SLACK", timedelta(days=-1))
     executor.break_connections()
     [run] = finished(task)
     if confirmed:
