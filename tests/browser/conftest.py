@@ -111,7 +111,7 @@ class Shell:
     def close(self) -> None:
         """End the process, if there is one."""
         if self._process is not None:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=PATIENCE_MS / 1_000)
             assert self._process.returncode == 0
 
 
@@ -157,13 +157,17 @@ teams.add_member(team=team, user=user, role={role!r})
 """
 
 
-# Ends all that still runs.
+# Ends all that still runs. What a test made itself, which runs nowhere, is not waited for long.
 STOP_ALL = """
+import time
 from django.utils import timezone
 from commands.models import Invocation
 from commands.services import invocations
 for task in Invocation.objects.active():
     invocations.stop_invocation(actor=task.created_by, invocation=task, now=timezone.now())
+until = time.monotonic() + 20
+while Invocation.objects.active().exists() and time.monotonic() < until:
+    time.sleep(0.2)
 """
 
 
@@ -187,7 +191,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             yield Console(_address(up, output), data, environment, shell)
     finally:
         up.send_signal(signal.SIGINT)
-        assert up.wait(30) == 0
+        assert up.wait(PATIENCE_MS / 1_000) == 0
 
 
 def _address(up: subprocess.Popen[bytes], output: Path) -> str:
@@ -212,7 +216,9 @@ def browser() -> Iterator[Browser]:
     # Chromium without a window's frame around each page: that frame costs more than the pages.
     program = next(filter(None, map(shutil.which, CHROMIUM)), None) or missing("chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=QUIET)
+        started = playwright.chromium.launch(
+            executable_path=program, args=QUIET, timeout=PATIENCE_MS
+        )
         yield started
         started.close()
 

@@ -49,7 +49,7 @@ def key(console: Console, member) -> tuple[str, str]:
 
 
 def sdk(console: Console, key: tuple[str, str], **options: str) -> Client:
-    """The SDK, with nothing but its configuration."""
+    """The SDK, with nothing but its configuration; patient, as it waits ten seconds by itself."""
     return Client(
         Config(
             access_key_id=key[0],
@@ -57,6 +57,8 @@ def sdk(console: Console, key: tuple[str, str], **options: str) -> Client:
             endpoint=urlsplit(console.url).netloc,
             protocol="http",
             region_id=REGION,
+            connect_timeout=PATIENCE_MS,
+            read_timeout=PATIENCE_MS,
             **options,
         )
     )
@@ -162,7 +164,15 @@ def test_a_saved_command_is_kept_run_failed_stopped_and_deleted(console, key):
 
 def test_the_old_sdk_asks_and_is_refused_in_words_that_it_knows(console, key):
     def ask(secret: str, action: str, **given: str) -> bytes:
-        client = AcsClient(key[0], secret, REGION, auto_retry=False)
+        patience = PATIENCE_MS // 1_000
+        client = AcsClient(
+            key[0],
+            secret,
+            REGION,
+            auto_retry=False,
+            timeout=patience,
+            connect_timeout=patience,
+        )
         request = CommonRequest()
         request.set_domain(urlsplit(console.url).netloc)
         request.set_protocol_type("http")

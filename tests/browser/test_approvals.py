@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import sign_in
-from tests.browser.looks import RULES
+from tests.browser.looks import assert_accessible
 
 RULE = """
 from django.utils import timezone
@@ -51,11 +50,6 @@ def banner(page: Page):
     return page.locator("#approval")
 
 
-def is_accessible(page: Page) -> None:
-    found = Axe().run(page, options=RULES)
-    assert found.violations_count == 0, found.generate_report()
-
-
 def test_another_member_reads_and_approves_and_both_see_it_run(visit, member):
     creator, approver = visit(username=member("operator")), visit(signed_in=False)
     create_waiting(creator, "echo seen by four eyes")
@@ -64,9 +58,7 @@ def test_another_member_reads_and_approves_and_both_see_it_run(visit, member):
     waits.get_by_role("link", name=re.compile("Read it")).last.click()
     approver.wait_for_url(creator.url)
     expect(banner(approver)).to_contain_text("echo seen by four eyes")
-    is_accessible(approver)
-    approver.emulate_media(color_scheme="dark")
-    is_accessible(approver)
+    assert_accessible(approver)
     banner(approver).get_by_role("link", name="Approve").click()
     dialog = approver.get_by_role("dialog")
     expect(dialog.get_by_role("heading")).to_have_text("Approve, and run it on 2 instances?")

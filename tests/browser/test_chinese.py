@@ -125,6 +125,7 @@ def assert_fits(page: Page) -> None:
     """Nothing is wider than a desktop, or a phone."""
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => innerWidth === width", arg=width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -50,7 +50,8 @@ def status_of(page: Page) -> str:
 
 def test_stopping_in_a_dialog(visit):
     page = visit(at=None)
-    create(page, "sleep 100 & echo begun; sleep 100", instances=["demo-1"], name="Stop me")
+    script = "sleep 600 & echo begun; sleep 600"
+    create(page, script, instances=["demo-1"], name="Stop me", timeout=900)
     page.wait_for_selector("#log .ln")
     page.get_by_role("link", name="Stop task").click()
     dialog = page.get_by_role("dialog")
@@ -72,17 +73,19 @@ def test_stopping_in_a_dialog(visit):
 def test_stopping_without_javascript(visit):
     page = visit(java_script_enabled=False)
     page.fill("[name=name]", "Stop me")
-    page.fill("[name=content]", "echo begun; sleep 100")
+    page.fill("[name=timeout]", "900")
+    page.fill("[name=content]", "echo begun; sleep 600")
     page.get_by_role("checkbox", name="demo-1", exact=True).check()
     page.get_by_role("button", name="Create task").click()
     page.get_by_role("link", name="Stop task").click()
     page.get_by_role("button", name="Stop on 1 instance").click()
+    page.wait_for_url(re.compile(r"/tasks/t-[^/]+/(\?|$)"))
     url = page.url
-    for _ in range(60):
-        page.goto(url)
-        if page.title().startswith("Stopped: "):
-            break
+    until = time.monotonic() + ENDED / 1_000
+    while status_of(page) != "Stopped":
+        assert time.monotonic() < until
         page.wait_for_timeout(500)
+    page.goto(url)
     assert page.title().startswith("Stopped: ")
 
 

@@ -60,10 +60,11 @@ def test_a_flood(visit, console, kind):
     processes = parts_of(console)
     assert set(processes) == {"web", "worker"}
     before = {name: process.memory_info().rss for name, process in processes.items()}
-    url = create(page, f"echo begin; sleep 2\n{SCRIPTS[kind]}", instances=["demo-1"], name=kind)
+    script = f"echo begin; sleep 2\n{SCRIPTS[kind]}"
+    url = create(page, script, instances=["demo-1"], name=kind, timeout=600)
     watched.goto(url)
     for each in (page, watched):
-        expect(each).to_have_title(re.compile("^Succeeded:"), timeout=120_000)
+        expect(each).to_have_title(re.compile("^Succeeded:"), timeout=300_000)
         expect(shown_gap(each)).to_have_count(1)
     size = SIZE + len("begin\n")
     dropped = f"{size - limits.OUTPUT_KEPT:,} bytes"

@@ -12,6 +12,10 @@ from tests.browser.conftest import sign_in
 SCRIPT = "# who am I\nid\nuname -a"
 VALUES = {"name": "Kept", "content": SCRIPT, "workdir": "/tmp", "timeout": "77"}
 PICKED = ["demo-1", "demo-3"]
+TICKED = """names => {
+  const boxes = [...document.querySelectorAll("[name=instances]:checked")];
+  return String(boxes.map((box) => box.dataset.name)) === String(names);
+}"""
 
 
 def fill(page: Page, **changed: str) -> None:
@@ -33,19 +37,16 @@ def assert_all_there(page: Page, **changed: str) -> None:
     painted = page.locator("#editor pre i")
     expect(painted).to_have_text(SCRIPT.split("\n"))
     expect(page.locator("#picked [data-picked]")).to_have_text("2")
-    ticked = page.locator("[name=instances]:checked").evaluate_all(
-        "boxes => boxes.map(box => box.dataset.name)"
-    )
-    assert ticked == PICKED
+    page.wait_for_function(TICKED, arg=PICKED)
     expect(painted.first).to_have_class("com")
     expect(page.locator("#content-size [data-size]")).to_have_text("32")
-    assert page.evaluate("document.querySelector('#content-size progress').value") == 32
+    expect(page.locator("#content-size progress")).to_have_js_property("value", 32)
     expect(page.locator("#r-name")).to_contain_text("Kept")
     expect(page.locator("#r-name")).to_contain_text("3 lines · 22 bytes")
     expect(page.locator("#r-instances")).to_contain_text("2 instances")
     expect(page.locator("#r-timeout")).to_have_text("77 seconds")
     expect(page.locator("#r-workdir")).to_contain_text(values["workdir"])
-    assert page.evaluate("document.getElementById('pick-all').indeterminate")
+    expect(page.locator("#pick-all")).to_have_js_property("indeterminate", True)
     expect(page.get_by_role("button", name="Create task")).not_to_have_attribute(
         "aria-disabled", "true"
     )
@@ -156,6 +157,7 @@ def test_a_sign_in_in_another_tab_leaves_the_form_good(visit):
     other.goto("/tasks/")
     other.get_by_role("button", name="Account of").click()
     other.get_by_role("button", name="Sign out").click()
+    other.wait_for_url("**/sign-in/**")
     sign_in(other)
     send(page)
     page.wait_for_url("**/tasks/t-*/")

@@ -90,6 +90,7 @@ def bring(page: Page, servers: Servers, known_hosts: str = "") -> None:
     page.get_by_label("Text of known_hosts").fill(known_hosts)
     page.get_by_role("button", name="Show what it means").click()
     expect(page.get_by_role("heading", name="Review the import")).to_be_visible()
+    page.wait_for_load_state()  # with its scripts, which know what is ticked
 
 
 def row(page: Page, name: str):
@@ -145,6 +146,7 @@ def test_without_javascript(visit, servers):
     bring(page, servers)
     page.get_by_role("checkbox", name="silent", exact=True).uncheck()
     page.get_by_role("button", name="Read the host keys of 3 hosts").click()
+    expect(page.locator("#reading")).to_contain_text(re.compile("hosts (were )?asked for"))
     until = time.monotonic() + 90
     while " hosts asked for" in page.locator("#reading").inner_text():
         assert time.monotonic() < until
@@ -199,6 +201,7 @@ def test_both_pages_are_accessible_and_fit(visit, servers):
 
 def assert_fits(page: Page) -> None:
     """It looks good on every screen, and names have room."""
+    page.wait_for_load_state()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert_looks_good(page)
     assert_names_have_room(page)
