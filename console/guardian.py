@@ -33,8 +33,10 @@ GUARDED = "COMMAND_CONSOLE_GUARDED"
 PATIENCE = 2.0
 """Seconds between TERM and KILL."""
 
-_KILLING = 2.0  # seconds to go on killing what forks while it is being killed
 _PAUSE = 0.03  # seconds between two looks
+# Looks while killing what forks while it is being killed, two seconds at least. Not a time: after
+# a machine stood still that would be over before anything was killed, or had the time to end.
+_KILLING = 67
 
 
 class Process(NamedTuple):
@@ -62,14 +64,15 @@ def sweep(
     if not os.path.exists("/proc/self/environ"):
         return _sweep_groups(notes, patience)
     asked: set[Process] = set()
-    killing_at = time.monotonic() + patience
+    killing_at, looks = time.monotonic() + patience, _KILLING
     while True:
         found = find(cookie, spare=spare, notes=notes)
-        now = time.monotonic()
-        if not found or now > killing_at + _KILLING:
+        killing = time.monotonic() >= killing_at
+        if not found or not looks:
             return len(found)
+        looks -= killing
         for process in found:
-            if now >= killing_at:
+            if killing:
                 _send(process, signal.SIGKILL)
             elif process not in asked:
                 _send(process, signal.SIGTERM)
@@ -182,14 +185,15 @@ def _ignoring_errors(
 def _sweep_groups(notes: str, patience: float) -> int:
     """What ``sweep`` does where there is no /proc: the noted process groups only."""
     asked: set[int] = set()
-    killing_at = time.monotonic() + patience
+    killing_at, looks = time.monotonic() + patience, _KILLING
     while True:
         groups = [pid for pid, _ in _noted(notes) if _leads_session(pid)]
-        now = time.monotonic()
-        if not groups or now > killing_at + _KILLING:
+        killing = time.monotonic() >= killing_at
+        if not groups or not looks:
             return len(groups)
+        looks -= killing
         for group in groups:
-            if now >= killing_at:
+            if killing:
                 _ignoring_errors(os.killpg, group, signal.SIGKILL)
             elif group not in asked:
                 _ignoring_errors(os.killpg, group, signal.SIGTERM)

@@ -33,7 +33,7 @@ def embedded_broker(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def web_server() -> Iterator[str]:
     finally:
         streams.close_all()
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "uvicorn did not end"
 
 
@@ -79,7 +79,7 @@ class Stream:
 
     def __init__(self, url: str, cookie: str, *, last_event_id: str = "") -> None:
         parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=90)
         headers = {"Cookie": cookie, "Accept": "text/event-stream", "Accept-Encoding": "gzip"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id

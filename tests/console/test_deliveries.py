@@ -30,7 +30,7 @@ from tests.live import embedded_broker
 from tests.sshd import Sshd
 
 LINES = 40
-SCRIPT = "echo once >>{count}; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep {pause}; done"  # noqa: E501 - one shell command
+SCRIPT = "echo once >>{count}; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.1; while [ -e {hold} ]; do sleep 0.1; done; done"  # noqa: E501 - one shell command
 CREATE = """
 import json, sys
 import django
@@ -72,10 +72,17 @@ class Site:
         """Where each execution of the script leaves a line."""
         return self.data / "count"
 
-    def create(self, pause: str) -> None:
+    @property
+    def hold(self) -> Path:
+        """As long as this is there, the script does not get beyond its first line."""
+        return self.data / "hold"
+
+    def create(self) -> None:
         """A task of one run. Its message is with the broker then."""
         where = self.server.endpoint
-        script = SCRIPT.format(count=shlex.quote(str(self.count)), lines=LINES, pause=pause)
+        self.hold.touch()
+        paths = {"count": shlex.quote(str(self.count)), "hold": shlex.quote(str(self.hold))}
+        script = SCRIPT.format(lines=LINES, **paths)
         names = ("host", "port", "user", "host_key")
         given = {
             "private_key": where.private_key,
@@ -180,10 +187,11 @@ def kill_parent(worker: psutil.Process) -> None:
 def test_a_celery_process_that_carries_a_run_is_killed(
     site: Site, kill: Callable[[psutil.Process], None]
 ) -> None:
-    site.create("0.2")
+    site.create()
     with site.worker() as worker:
         until(site.begun)
         kill(worker)
+        site.hold.unlink()
         with contextlib.ExitStack() as stack:
             if kill is kill_parent:
                 stack.enter_context(site.worker())
@@ -193,7 +201,7 @@ def test_a_celery_process_that_carries_a_run_is_killed(
 def test_a_message_that_was_never_acknowledged_is_delivered_again(site: Site) -> None:
     """Whoever took it is at the run, and does not say so within ``visibility_timeout``."""
     (site.data / "impatient.py").write_text(IMPATIENT)
-    site.create("0.5")
+    site.create()
     app = Celery(broker=broker.url(site.data))
     stored = redis.Redis(unix_socket_path=str(broker.socket_path(site.data)))
     with app.connection_for_read() as link:
@@ -204,11 +212,12 @@ def test_a_message_that_was_never_acknowledged_is_delivered_again(site: Site) ->
         with site.worker():
             site.send(Job.START_RUNS, run_ids=[site.run])
             until(site.begun)
-            assert stored.hlen("unacked") == 1
+            until(lambda: stored.hlen("unacked") == 1)  # all but the one that was taken here
             time.sleep(5.5)  # what is measured is the broker's time
             with site.worker("impatient"):
                 until(lambda: not stored.hlen("unacked") and not stored.llen("run"))
                 assert not site.ask(
                     "SELECT id FROM commands_run WHERE id = :run AND finished_at IS NOT NULL"
                 ), "it was over before the message came again"
+                site.hold.unlink()
                 site.assert_whole()

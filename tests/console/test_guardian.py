@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from console import guardian
 
-SCRIPT = "setsid sh -c 'exec sleep 600' & echo started; exec sleep 600"
+# The first one stays what it is: a process that turns into another program has no environment
+# for a moment, and so no cookie.
+SCRIPT = "setsid sh -c 'exec sleep 600' & echo started; wait"
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def test_finds_a_descendant_that_dropped_its_environment(cookie):
 
 
 def test_sweep_leaves_nothing(family, cookie):
-    assert guardian.sweep(cookie) == 0
+    assert guardian.sweep(cookie, patience=60) == 0
     assert family.wait(10) == -15
     assert guardian.find(cookie) == []
 
@@ -75,7 +79,7 @@ def test_a_noted_child_counts_only_with_its_start_time(cookie, tmp_path):
         assert guardian.find(cookie, notes=str(notes)) == []
         notes.write_text(f"{guardian.note(process.pid)} sleep\n")
         assert [each.pid for each in guardian.find(cookie, notes=str(notes))] == [process.pid]
-        assert guardian.sweep(cookie, notes=str(notes)) == 0
+        assert guardian.sweep(cookie, notes=str(notes), patience=60) == 0
         assert process.wait(10) == -15
 
 
@@ -118,6 +122,18 @@ def test_a_noted_child_without_the_cookie_is_killed_when_terminating_is_not_enou
     process, notes = stubborn
     assert guardian.sweep(cookie, notes=notes, patience=0.2) == 0
     assert process.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("proc", [True, False])
+def test_after_a_standstill_it_still_kills(stubborn, cookie, monkeypatch, proc):
+    process, notes = stubborn
+    hours = iter(range(100))
+    clock = SimpleNamespace(monotonic=lambda: 3_600.0 * next(hours), sleep=time.sleep)
+    monkeypatch.setattr(guardian, "time", clock)
+    if not proc:
+        monkeypatch.setattr(guardian.os.path, "exists", lambda _: False)
+    assert guardian.sweep(cookie, notes=notes) == 0
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_without_proc_the_noted_groups_are_ended(stubborn, cookie, monkeypatch):

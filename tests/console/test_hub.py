@@ -78,6 +78,8 @@ def test_a_change_while_somebody_catches_up_reaches_them(server, task, script, c
                 assert told
             held.set()  # from now on nothing changes any more
             seen += late.until("beat")
+            if "meanwhile" not in states(seen):  # a beat overtook it, on a machine that is busy
+                seen += late.until("beat")
     assert "meanwhile" in states(seen)
     assert numbers(seen) == [1]
 
@@ -219,6 +221,7 @@ def test_output_of_many_runs_is_read_in_one_query(task, script, django_assert_nu
 
 
 def test_those_who_come_together_share_a_snapshot(task, monkeypatch):
+    monkeypatch.setattr(reading, "SNAPSHOT_S", 600)  # all of them come within that time
     reader, topic, made = Reader(), Topic(task.pk), []
     state = Reader._state
     monkeypatch.setattr(Reader, "_state", lambda *args: made.append(1) or state(*args))
@@ -382,7 +385,7 @@ def test_clients_that_vanish_are_forgotten(server, task, script, cast):
             each.__exit__()
         until(lambda: watching(task) == 1)
     until(lambda: watching(task) == 0)
-    assert task.pk not in the_hub()._topics
+    until(lambda: task.pk not in the_hub()._topics)
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(server, task, script, cast, monkeypatch):
@@ -399,6 +402,8 @@ def test_a_client_that_does_not_read_holds_up_nobody(server, task, script, cast,
     with open_stream(server, task, cast.bob, watch=watch) as stream:
         stream.until("state")
         until(lambda: watching(task) == 2)
+        # Who still catches up is not let go, but waited for.
+        until(lambda: all(each.level for each in list(the_hub()._topics[task.pk].viewers)))
         seen, lines = [], 0
         while watching(task) == 2:
             assert lines < 10_000, "it is never let go"
@@ -416,17 +421,16 @@ def test_a_database_that_is_away_when_somebody_comes(server, task, script, cast,
     script.begin()
     script.say(b"one\n")
     watch = script.run.instance_uid
-    refresh, failures = Reader.refresh, [OperationalError("away")] * 2
 
-    def flaky(*args):
-        if failures:
-            raise failures.pop()
-        return refresh(*args)
+    def away(*_args):
+        raise OperationalError("away")
 
-    monkeypatch.setattr(Reader, "refresh", flaky)
-    for _ in range(2):
-        with open_stream(server, task, cast.bob, watch=watch) as stream:
-            assert list(stream) == []  # it ends, and is asked for again
+    # Until it is back, as others may read too: those who hear of news, and the tick.
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "refresh", away)
+        for _ in range(2):
+            with open_stream(server, task, cast.bob, watch=watch) as stream:
+                assert list(stream) == []  # it ends, and is asked for again
     with open_stream(server, task, cast.bob, watch=watch) as stream:
         script.end()
         assert numbers(list(stream)) == [1]
@@ -434,6 +438,7 @@ def test_a_database_that_is_away_when_somebody_comes(server, task, script, cast,
 
 def test_a_database_that_is_away_sends_nobody_away(server, task, script, cast, monkeypatch):
     monkeypatch.setattr(hub, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(hub, "UNASKED_S", 600)  # nor has it been away for too long
     asked = []
 
     def away(tickets):

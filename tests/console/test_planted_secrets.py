@@ -349,7 +349,11 @@ def files(folder: Path, *, but: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """All files under ``folder``, except in the folders ``but``."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).parts[0] not in but:
-            yield str(path.relative_to(folder)), path.read_bytes()
+            try:
+                what = path.read_bytes()
+            except FileNotFoundError:
+                continue  # the console runs: some come and go
+            yield str(path.relative_to(folder)), what
 
 
 def dump(server: Postgres) -> bytes:
