@@ -132,7 +132,7 @@ class Sshd:
         self.kill_sessions()
         self.process.terminate()
         try:
-            self.process.wait(5)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -200,17 +200,25 @@ class Sshd:
         return path
 
     def _answers(self, port: int) -> bool:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until and self.process is not None:
             if self.process.poll() is not None:
                 return False
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", port), timeout=2) as sock,
+                socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
             ):
-                if sock.recv(4) == b"SSH-":
+                # Somebody else's may have been given the same port in the meantime.
+                if sock.recv(4) == b"SSH-" and self._listens(port):
                     return True
             time.sleep(0.02)
+        return False
+
+    def _listens(self, port: int) -> bool:
+        with contextlib.suppress(psutil.Error):
+            assert self.process is not None
+            found = psutil.Process(self.process.pid).net_connections("tcp")
+            return any(each.laddr.port == port for each in found if each.status == "LISTEN")
         return False
 
 

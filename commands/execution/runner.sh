@@ -215,6 +215,14 @@ cc_finish() {
   cc_over || cc_note 2 63 "$1 $2 $3 $4 . $5"
 }
 
+# cc_written: whoever made the name of the claim is about to write into it who it is.
+cc_written() {
+  cc_wait=0
+  while [ ! -s "$cc_dir/state" ] && [ $cc_wait -lt 20 ]; do
+    cc_tick 0.1
+  done
+}
+
 # cc_over: the result is there. Who reads while it is written sees `none`, or no dot.
 cc_over() {
   cc_ending= cc_exit=- cc_left=- cc_lost=0 cc_dot= cc_names=
@@ -1138,10 +1146,7 @@ cc_follow() {
     cc_frame gone
     return
   fi
-  cc_wait=0
-  while [ ! -s "$cc_dir/state" ] && [ $cc_wait -lt 20 ]; do
-    cc_tick 0.1
-  done
+  cc_written
   cc_moment_over
   [ "$1.$2" = 0.0 ] && cc_at_once && return
   cc_hole o
@@ -1177,6 +1182,7 @@ cc_cancel() {
     # It never starts. Or it did, and its directory was removed: the cookie tells.
     cc_claim_end cancel && cc_stop && cc_finish cancel - "$cc_left" 0 "$cc_names"
   fi
+  cc_written
   cc_over || true >"$cc_dir/cancel"
   cc_wait=0
   while ! cc_over && cc_alive && { [ $cc_wait -lt 20 ] || cc_guarded; }; do
@@ -1223,8 +1229,11 @@ cc_acknowledge() {
 cc_bury() {
   # On a full disk a name can still be moved.
   true >"$cc_done" || mv "$cc_dir/state" "$cc_done" || return
-  # Somebody may be preparing the same run there: then the first leaves a directory.
-  rm -rf "$cc_dir" || rm -rf "$cc_dir"
+  # Somebody may be preparing or ending the same run there, and make one file after the other:
+  # then it is found not empty.
+  for cc_try in 1 2 3 4 5 6 7 8; do
+    rm -rf "$cc_dir" && break
+  done
   return 0
 }
 

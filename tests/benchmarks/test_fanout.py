@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_quick_run_without_peers(tmp_path: Path, scratch: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     assert done.returncode == 0, done.stderr
@@ -49,7 +50,14 @@ def test_quick_run_without_peers(tmp_path: Path, scratch: Path) -> None:
     assert found["missing"] == ["ssh", "ansible", "clush", "asyncssh", "parallel-ssh"]
     assert "Not measured, as asked: ssh, ansible" in done.stdout
     assert not list(scratch.iterdir())
-    assert not [each for each in psutil.process_iter() if str(scratch) in _command(each)]
+    until = time.monotonic() + 30
+    while (left := _mentioning(scratch)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+
+
+def _mentioning(path: Path) -> list[psutil.Process]:
+    return [each for each in psutil.process_iter() if str(path) in _command(each)]
 
 
 def _command(process: psutil.Process) -> str:

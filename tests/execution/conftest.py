@@ -58,7 +58,7 @@ def note(directory: Path, what: str, text: str) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def process(directory: Path, who: str, patience: float = 20.0) -> psutil.Process:
+def process(directory: Path, who: str, patience: float = 60.0) -> psutil.Process:
     """The supervisor, the script or the watchdog of a run, once it has written down who it is."""
     until = time.monotonic() + patience
     while not (words := noted(directory, who)) and time.monotonic() < until:
@@ -66,10 +66,32 @@ def process(directory: Path, who: str, patience: float = 20.0) -> psutil.Process
     return psutil.Process(int(words[0]))
 
 
+def end_watchdog(directory: Path) -> None:
+    """Kill the watchdog of a run and whatever it sleeps with, also what it has only just forked."""
+    watchdog = process(directory, "watchdog")
+    watchdog.suspend()
+    for each in [*watchdog.children(), watchdog]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def settled(directory: Path) -> bool:
+    """Whether both tee have their files open, and the watchdog has written down its long sleep.
+
+    Until then they make files there anew, also in the midst of somebody's removing them.
+    """
+    with contextlib.suppress(OSError):
+        return len(noted(directory, "watchdog")) == 3 and all(
+            os.path.samefile(f"/proc/{tee}/fd/1", directory / name)
+            for tee, name in zip(noted(directory, "tees"), "oe", strict=True)
+        )
+    return False
+
+
 def assert_clean(home: Path) -> None:
     """Nothing runs any more, and only tombstones are left. Ends what it finds."""
     base = home / ".command-console"
-    until = time.monotonic() + 3
+    until = time.monotonic() + 30
     while ((left := processes_of(home)) or _runs(base)) and time.monotonic() < until:
         time.sleep(0.05)
     told = [" ".join(_command(each)) for each in left]
@@ -119,12 +141,12 @@ class Account:
 
     def assert_clean(self) -> None:
         """Nothing runs as this user any more, and only tombstones are left."""
-        until = time.monotonic() + 4
-        while (left := processes_as(self.uid)) and time.monotonic() < until:
+        until = time.monotonic() + 30
+        while ((left := processes_as(self.uid)) or _runs(self.base)) and time.monotonic() < until:
             time.sleep(0.05)
         told = [" ".join(_command(each)) for each in left]
         assert not told, f"processes left behind: {told}"
-        assert not [path for path in self.base.glob("*") if path.name not in STAYS]
+        assert not _runs(self.base)
 
 
 def processes_as(uid: int) -> list[psutil.Process]:
@@ -192,7 +214,7 @@ def executor() -> Iterator[SshExecutor]:
     executor = SshExecutor(Timing())
     yield executor
     executor.close()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while time.monotonic() < until:
         if threading.active_count() <= threads and _open_files() <= files:
             break

@@ -175,7 +175,7 @@ def test_no_secret_stands_in_an_argument_list(stage: Stage) -> None:
 
 def test_one_process_of_another_user(stage: Stage) -> None:
     script = "sleep 60 & echo $!; trap '' TERM; while :; do sleep 0.1; done"
-    spec = stage.rig.spec(script, run_as=stage.target.name, timeout=1, grace=1, whole_tree=False)
+    spec = stage.rig.spec(script, run_as=stage.target.name, timeout=4, grace=1, whole_tree=False)
     handle = stage.rig.start(spec)
     finished, heard = stage.rig.follow(handle)
     child = int(heard.stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,16 +31,17 @@ class Pieces:
         default_factory=lambda: {"stdout": [], "stderr": []}
     )
     gaps: list[Gap] = field(default_factory=list)
-    pause: float = 0.0
+    until: Callable[[], bool] | None = None
 
     def __call__(self, piece: Output | Gap) -> None:
         if isinstance(piece, Gap):
             self.gaps.append(piece)
             return
         self.data[piece.stream].append((piece.offset, piece.data))
-        if self.pause:
-            time.sleep(self.pause)
-            self.pause = 0.0
+        patience = time.monotonic() + 50
+        while self.until is not None and not self.until() and time.monotonic() < patience:
+            time.sleep(0.05)
+        self.until = None
 
     def text(self, stream: Stream = "stdout") -> bytes:
         return b"".join(data for _, data in self.data[stream])
@@ -63,14 +64,20 @@ def test_streams_that_the_script_opens_again_lose_nothing(rig: Rig) -> None:
     assert (heard.stdout, heard.stderr) == (b"d\ne\nf\n", b"a\nb\nc\nd\n")
 
 
+def until_bounded(size: int) -> str:
+    """What a script does until no more of its own output is kept than that."""
+    return f"until [ $(stat -c %b ${{0%/*}}/o) -le {size // 512} ]; do sleep 0.1; done"
+
+
 def test_a_spool_is_bounded_and_says_what_went(rig: Rig, sshd: Sshd) -> None:
     spool, line = 64 * 1024, b"%063d\n"
     script = (
-        "i=0; while [ $i -lt 8192 ]; do printf '%063d\\n' $i; i=$((i+1)); done; sleep 2.5; echo end"
+        "i=0; while [ $i -lt 8192 ]; do printf '%063d\\n' $i; i=$((i+1)); done; "
+        f"{until_bounded(2 * spool)}; echo end"
     )
     handle = rig.start(rig.spec(script, spool=spool))
     file = sshd.base / handle.run_id / "o"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (sshd.base / handle.run_id / "end").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert file.stat().st_blocks * 512 <= 2 * spool
@@ -85,12 +92,20 @@ def test_a_spool_is_bounded_and_says_what_went(rig: Rig, sshd: Sshd) -> None:
     assert got.text() == whole[: gap.start] + whole[gap.end :]
 
 
-def test_a_reader_that_is_too_slow_is_told_what_it_missed(rig: Rig) -> None:
+def test_a_reader_that_is_too_slow_is_told_what_it_missed(rig: Rig, sshd: Sshd) -> None:
     """Never zeros in place of what was dropped, and never a byte at a wrong offset."""
     spool, size = 256 * 1024, 24 << 20
-    script = f"head -c {size} /dev/zero | tr '\\0' x; sleep 2.5; printf end"
-    got = Pieces(pause=4.0)
+    script = (
+        f"head -c {size} /dev/zero | tr '\\0' x; {until_bounded(2 * spool)}; sleep 1; printf end"
+    )
     handle = rig.start(rig.spec(script, spool=spool))
+
+    def far_behind() -> bool:
+        """Much more has been dropped than is on its way to the reader."""
+        holes = (sshd.base / handle.run_id).glob("h.o.*")
+        return any(int(hole.name.split(".")[-1]) > size // 2 for hole in holes)
+
+    got = Pieces(until=far_behind)
     finished = rig.executor.follow(rig.endpoint, handle, Offsets(), got)
     rig.executor.acknowledge(rig.endpoint, handle)
     assert finished.stdout_size == size + 3
@@ -170,7 +185,7 @@ def test_a_daemon_that_goes_on_printing_is_not_harmed(rig: Rig, tmp_path: Path) 
     assert finished.exit_code == 0
     assert heard.stdout.startswith((b"begun\n", b"tick\n"))
     before = alive.stat().st_size
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while alive.stat().st_size < before + 10 and time.monotonic() < until:
         time.sleep(0.05)
     assert alive.stat().st_size >= before + 10
@@ -180,10 +195,10 @@ def test_a_daemon_that_goes_on_printing_is_not_harmed(rig: Rig, tmp_path: Path) 
 def test_beside_the_script_are_five_processes(rig: Rig, sshd: Sshd) -> None:
     """Supervisor, watchdog and its sleep, a tee for each stream; who follows ends when let go."""
     wanted = ["sh", "sh", "sh", "sleep", "sleep", "tee", "tee"]
-    handle = rig.start(rig.spec("sleep 30; true"))
+    handle = rig.start(rig.spec("sleep 300; true", timeout=600))
     rig.executor.close()
     rig.executor = other = SshExecutor()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (found := sorted(_names(sshd))) != wanted and time.monotonic() < until:
         time.sleep(0.05)
     other.cancel(rig.endpoint, handle)

@@ -20,7 +20,7 @@ from commands.errors import RunLost, StartRefused
 from commands.execution.executor import Ending, Handle, RunSpec
 from commands.execution.ssh import SshExecutor
 from commands.rules.status import ErrorCode
-from tests.execution.conftest import assert_clean, note, noted, process, processes_of
+from tests.execution.conftest import assert_clean, note, noted, process, processes_of, settled
 from tests.execution.contract import Rig
 from tests.execution.test_capture import full_instance, small_disk
 from tests.sshd import Sshd
@@ -32,7 +32,7 @@ def sshd(sshd_of_each_shell: Sshd) -> Sshd:
     return sshd_of_each_shell
 
 
-def eventually(holds: Callable[[], object], seconds: float = 20.0) -> bool:
+def eventually(holds: Callable[[], object], seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
@@ -136,9 +136,12 @@ def test_a_stop_where_nobody_knows_the_watchdog(rig: Rig, sshd: Sshd) -> None:
     rig.executor.acknowledge(rig.endpoint, handle)
 
 
-def test_a_killed_watchdog(rig: Rig, sshd: Sshd) -> None:
-    handle = rig.start(rig.spec("sleep 1; echo end", spool=1 << 20))
+def test_a_killed_watchdog(rig: Rig, sshd: Sshd, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"until [ -e {go} ]; do sleep 0.05; done; echo end"
+    handle = rig.start(rig.spec(script, spool=1 << 20))
     process(sshd.base / handle.run_id, "watchdog").kill()
+    go.touch()
     finished, heard = rig.follow(handle)
     assert (finished.exit_code, heard.stdout) == (0, b"end\n")
     rig.executor.acknowledge(rig.endpoint, handle)
@@ -229,8 +232,12 @@ def test_a_script_that_removed_the_traces_of_its_start(
     ran = tmp_path / "ran"
     rig.run(rig.spec("exit 0"))
     note_since(sshd.base)
-    spec = rig.spec(f"echo x >>{ran}; rm -rf {sshd.base}{what}; echo y >>{ran}")
+    go = tmp_path / "go"
+    hold = f"until [ -e {go} ]; do sleep 0.05; done"
+    spec = rig.spec(f"echo x >>{ran}; {hold}; rm -rf {sshd.base}{what}; echo y >>{ran}")
     rig.executor.start(rig.endpoint, spec)
+    assert eventually(lambda: settled(sshd.base / spec.run_id))
+    go.touch()
     assert eventually(lambda: ran.exists() and ran.read_text() == "x\ny\n")
     if others:
         rig.run(rig.spec("exit 0"))
@@ -250,7 +257,7 @@ def test_a_run_that_goes_on_without_its_directory(rig: Rig, sshd: Sshd, tmp_path
     handle = rig.start(spec)
     directory = sshd.base / handle.run_id
     assert eventually((tmp_path / "ran").exists)
-    process(directory, "watchdog")
+    assert eventually(lambda: settled(directory))
     note_since(sshd.base)
     shutil.rmtree(directory)
     refused_again(rig, spec)
@@ -279,8 +286,7 @@ def test_a_base_that_may_be_younger_than_the_first_ask(rig: Rig, sshd: Sshd) -> 
     refused_again(rig, spec, asked_s=600)
     note_since(sshd.base, ago=700)
     before = note.read_text()
-    assert rig.executor.start(rig.endpoint, dataclasses.replace(spec, asked_s=600)).fresh
-    rig.executor.acknowledge(rig.endpoint, Handle(spec.run_id, str(sshd.base)))
+    rig.run(dataclasses.replace(spec, asked_s=600))
     last = rig.spec("exit 0")
     rig.run(last)
     assert note.read_text() == f"{before}{spec.run_id}\n{last.run_id}\n"
@@ -338,11 +344,12 @@ def test_a_tee_that_is_killed_in_the_midst(rig: Rig, sshd: Sshd, tmp_path: Path)
 def test_what_found_no_room_is_counted_whoever_ends_the_run(tmp_path: Path) -> None:
     with full_instance(tmp_path, "1m") as (rig, server):
         script = "head -c 3000000 /dev/zero | tr '\\0' x; sleep 60"
-        handle = rig.start(rig.spec(script, timeout=4, grace=0))
+        handle = rig.start(rig.spec(script, timeout=10, grace=0))
         directory = server.base / handle.run_id
         process(directory, "watchdog")
+        process(directory, "script")
         process(directory, "supervisor").kill()
-        assert eventually(lambda: "." in noted(directory, "result"), 40)
+        assert eventually(lambda: "." in noted(directory, "result"), 90)
         finished, _ = rig.follow(handle)
         rig.executor.acknowledge(rig.endpoint, handle)
     assert finished.ending is Ending.TIMEOUT

@@ -44,7 +44,7 @@ def test_what_no_ssh_server_says_is_shown_without_controls() -> None:
             hostkey.read("127.0.0.1", server.getsockname()[1])
     assert caught.value.code == ErrorCode.PROTOCOL_ERROR
     assert caught.value.message.isprintable()
-    until = time.monotonic() + 3
+    until = time.monotonic() + 30
     while threading.active_count() > threads and time.monotonic() < until:
         time.sleep(0.02)
     assert threading.active_count() <= threads, threading.enumerate()

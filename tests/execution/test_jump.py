@@ -101,22 +101,29 @@ def test_a_jump_host_is_an_instance_too(rig: Rig, bastion: Sshd) -> None:
     assert_clean(bastion.home)
 
 
-def test_a_jump_host_that_dies_during_a_run(rig: Rig, bastion: Sshd) -> None:
+def test_a_jump_host_that_dies_during_a_run(rig: Rig, bastion: Sshd, tmp_path: Path) -> None:
     lines = 300
+    # After every seventy-fifth line it waits for the next broken connection, however slow that is.
     handle = rig.start(
-        rig.spec(f"i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.01; done")
+        rig.spec(
+            f"i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.01;"
+            f" case $i in 75|150|225) until [ -e '{tmp_path}'/$i ]; do sleep 0.02; done;; esac;"
+            " done"
+        )
     )
     heard, killed = Heard(), []
 
     def kill(_: Output) -> None:
-        if len(killed) < 3 and heard.stdout.count(b"\n") > 60 * (len(killed) + 1):
+        broken = len(list(tmp_path.iterdir()))
+        if broken == len(killed) < 3 and heard.stdout.count(b"\n") > 60 + 75 * broken:
             killed.append(bastion.kill_sessions())
 
     heard.on_output = kill
-    for _ in range(4):
+    for number in range(1, 5):
         with contextlib.suppress(ConnectionLost):
             finished = rig.executor.follow(rig.endpoint, handle, heard.reached, heard)
             break
+        (tmp_path / str(75 * number)).touch()
     assert len(killed) == 3
     assert all(killed)
     assert finished.exit_code == 0
@@ -274,7 +281,7 @@ def test_failures_at_the_same_time_are_not_mixed_up(
 
 
 def test_an_instance_that_says_nothing_behind_a_jump_host(bastion: Sshd, sshd: Sshd) -> None:
-    executor = SshExecutor(Timing(handshake=0.3))
+    executor = SshExecutor(Timing(handshake=4))
     with socket.create_server(("127.0.0.1", 0)) as server:
         silent = through(bastion, sshd, port=server.getsockname()[1])
         code, _ = failure(executor, silent)
@@ -311,24 +318,27 @@ def hang(bastion: Sshd) -> Iterator[Hang]:
 def test_a_jump_host_that_hangs_is_noticed(
     sshd: Sshd, bastion: Sshd, behind: Endpoint, hang: Hang
 ) -> None:
-    executor = SshExecutor(Timing(beat=0.3, dead=1))
-    rig = Rig(executor, behind)
-    handle = rig.start(rig.spec("echo a; sleep 1; echo b"))
+    with contextlib.closing(SshExecutor()) as patient:
+        rig = Rig(patient, behind)
+        handle = rig.start(rig.spec("echo a; sleep 6; echo b"))
     heard = Heard(on_output=lambda _: hang.begin())
-    with pytest.raises(ConnectionLost):
+    with (
+        contextlib.closing(SshExecutor(Timing(beat=0.3, dead=3))) as executor,
+        pytest.raises(ConnectionLost),
+    ):
         executor.follow(behind, handle, Offsets(), heard)
     assert heard.stdout == b"a\n"
     heard.on_output = None
-    finished = executor.follow(behind, handle, heard.reached, heard)
-    assert (finished.exit_code, heard.stdout) == (0, b"a\nb\n")
-    executor.acknowledge(behind, handle)
-    executor.close()
+    with contextlib.closing(SshExecutor()) as patient:
+        finished = patient.follow(behind, handle, heard.reached, heard)
+        assert (finished.exit_code, heard.stdout) == (0, b"a\nb\n")
+        patient.acknowledge(behind, handle)
     hang.end()  # else what is behind it waits for it
     assert_clean(sshd.home)
 
 
 def test_a_new_way_through_a_jump_host_that_hangs(sshd: Sshd, bastion: Sshd, hang: Hang) -> None:
-    executor = SshExecutor(Timing(connect=0.5, beat=60, dead=60))
+    executor = SshExecutor(Timing(connect=5, beat=60, dead=60))
     executor.probe(bastion.endpoint)
     hang.begin()
     code, text = failure(executor, through(bastion, sshd))
@@ -368,12 +378,12 @@ def test_close_and_abandon_do_not_wait_for_a_jump_host(
         time.sleep(0.4)
         if state != "open":
             calls[0].abandon()
-            callers[0].join(5)
+            callers[0].join(10)
             assert answers == ["ConnectionLost"]
         pool.close()
         # A channel that hangs is closed for the lack of a connection: what `open` waited for.
         for each in callers:
-            each.join(5)
+            each.join(10)
         assert not any(each.is_alive() for each in callers)
         assert eventually(lambda: threading.active_count() <= before)
 
@@ -393,7 +403,7 @@ def test_closing_does_not_wait_for_a_jump_host_that_takes_no_bytes(
     of_jump.transport._send_user_message = stuck  # type: ignore[method-assign]
     closing = threading.Thread(target=connection.close)
     closing.start()
-    closing.join(5)
+    closing.join(30)
     assert not closing.is_alive()
     assert of_jump.alive
     pool.close()

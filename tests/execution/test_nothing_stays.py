@@ -15,7 +15,7 @@ import pytest
 from commands.errors import ConnectionLost, RunLost
 from commands.execution.executor import Ending, Handle
 from commands.execution.ssh import SshExecutor
-from tests.execution.conftest import STAYS, noted, process, processes_of
+from tests.execution.conftest import STAYS, end_watchdog, noted, process, processes_of
 from tests.execution.contract import Heard, Rig, together
 from tests.execution.test_faults import eventually
 from tests.sshd import Sshd
@@ -27,6 +27,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 def sshd(sshd_of_each_shell: Sshd) -> Sshd:
     """Everything here must hold in each shell."""
     return sshd_of_each_shell
+
+
+@pytest.fixture(autouse=True)
+def long_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that waits for the next run does so for as long as a test may take."""
+    monkeypatch.setattr("commands.execution.ssh.KEEP", 600.0)
 
 
 @contextlib.contextmanager
@@ -56,6 +62,7 @@ def test_after_many_runs_is_as_after_one(rig: Rig, sshd: Sshd) -> None:
     with where_nobody_reaps():
         before = zombies()
         rig.run(rig.spec("echo first"))
+        assert eventually(lambda: len(processes_of(sshd.home)) == 3), processes_of(sshd.home)
         of_one = sorted(each.pid for each in processes_of(sshd.home))
         for number in range(12):
             rig.run(rig.spec(SCRIPTS[number % len(SCRIPTS)], spool=number % 2 << 20))
@@ -63,7 +70,6 @@ def test_after_many_runs_is_as_after_one(rig: Rig, sshd: Sshd) -> None:
         assert eventually(lambda: sorted(each.pid for each in processes_of(sshd.home)) == of_one), (
             processes_of(sshd.home)
         )
-        assert len(of_one) == 3
         assert set(os.listdir(sshd.base)) == STAYS
         rig.executor.close()
         assert eventually(lambda: not processes_of(sshd.home))
@@ -85,6 +91,13 @@ def test_after_runs_that_were_ended(rig: Rig, sshd: Sshd) -> None:
     assert set(os.listdir(sshd.base)) == STAYS
 
 
+def gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_the_sleep_of_a_watchdog_that_was_killed(rig: Rig, sshd: Sshd) -> None:
     """Without a spool to bound it sleeps for as long as the run may take."""
     stop = sshd.home / "stop"
@@ -95,7 +108,7 @@ def test_the_sleep_of_a_watchdog_that_was_killed(rig: Rig, sshd: Sshd) -> None:
     watchdog.kill()
     stop.touch()
     assert rig.follow(handle)[0].ending is Ending.EXIT
-    assert not sleep.is_running() or sleep.status() == psutil.STATUS_ZOMBIE
+    assert eventually(lambda: gone(sleep))
     rig.executor.acknowledge(rig.endpoint, handle)
     stop.unlink()
 
@@ -129,13 +142,14 @@ def test_one_channel_serves_run_after_run(rig: Rig, sshd: Sshd) -> None:
     """No variable, directory or byte of one run is in the next."""
     base = sshd.home / "elsewhere"
     base.mkdir(exist_ok=True)
-    first = rig.spec("pwd; exit 4", workdir=str(base), timeout=1, whole_tree=False)
+    first = rig.spec("pwd; exit 4", workdir=str(base), timeout=4, whole_tree=False)
     assert rig.run(first)[1].stdout == f"{base}\n".encode()
+    assert eventually(lambda: len(processes_of(sshd.home)) == 3), processes_of(sshd.home)
     shells = {each.pid for each in processes_of(sshd.home)}
-    finished, heard = rig.run(rig.spec("pwd; sleep 1.5; echo late >&2"))
+    finished, heard = rig.run(rig.spec("pwd; sleep 4.5; echo late >&2"))
     assert (heard.stdout, heard.stderr) == (f"{sshd.home}\n".encode(), b"late\n")
     assert (finished.ending, finished.exit_code) == (Ending.EXIT, 0)
-    assert {each.pid for each in processes_of(sshd.home)} == shells
+    assert eventually(lambda: {each.pid for each in processes_of(sshd.home)} == shells)
 
 
 def test_what_is_too_long_for_a_request_has_a_channel_of_its_own(rig: Rig) -> None:
@@ -176,10 +190,12 @@ def aged(directory: Path) -> Path:
 def lost(rig: Rig, sshd: Sshd) -> tuple[Handle, psutil.Process]:
     """A run whose supervisor and watchdog were killed before anybody followed it; its script."""
     handle = rig.start(rig.spec(f"while [ ! -e {sshd.home}/go ]; do sleep 0.05; done"))
-    found = [process(sshd.base / handle.run_id, w) for w in ("script", "watchdog", "supervisor")]
-    for each in found[1:]:
-        each.kill()
-    return handle, found[0]
+    directory = sshd.base / handle.run_id
+    script = process(directory, "script")
+    # With its sleep: who buries a run that nobody followed does not look for that.
+    end_watchdog(directory)
+    process(directory, "supervisor").kill()
+    return handle, script
 
 
 def sweep(sshd: Sshd) -> None:
@@ -194,7 +210,7 @@ def test_runs_that_nobody_acknowledged_go_in_the_end(rig: Rig, sshd: Sshd) -> No
     with pytest.raises(RunLost):
         rig.follow(told)
     (sshd.home / "go").touch()
-    assert eventually(lambda: not script.is_running() or script.status() == "zombie")
+    assert eventually(lambda: gone(script))
     (sshd.home / "go").unlink()
     assert eventually(lambda: not [p for p in processes_of(sshd.home) if p.name() == "tee"])
     never = sshd.base / "never"

@@ -31,10 +31,10 @@ from tests.sshd import Sshd, ssh_keygen
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     threads = threading.active_count()
-    pool = Pool(Timing(connect=1, handshake=3))
+    pool = Pool(Timing(connect=30, handshake=60))
     yield pool
     pool.close()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while threading.active_count() > threads and time.monotonic() < until:
         time.sleep(0.02)
     assert threading.active_count() <= threads, threading.enumerate()
@@ -58,10 +58,11 @@ def test_an_idle_connection_hardly_wakes(pool: Pool, sshd: Sshd) -> None:
         transport = session.channel.get_transport()
         tid = transport.native_id
         time.sleep(0.2)
-        before = switches(tid)
+        before, began = switches(tid), time.monotonic()
         time.sleep(1)
+        woken, took = switches(tid) - before, time.monotonic() - began
         # Paramiko's own way is ten times a second, for each connection.
-        assert switches(tid) - before < 6
+        assert woken < 6 * took
 
 
 def switches(tid: int | None) -> int:
@@ -81,7 +82,7 @@ def test_a_dead_connection_is_replaced(pool: Pool, sshd: Sshd) -> None:
 def test_idle_connections_are_closed(sshd: Sshd) -> None:
     pool = Pool(Timing(idle=0.2))
     pool.open(sshd.endpoint).close()
-    until = time.monotonic() + 4
+    until = time.monotonic() + 60
     while pool.connections(sshd.endpoint) and time.monotonic() < until:
         time.sleep(0.05)
     assert pool.connections(sshd.endpoint) == 0
@@ -237,7 +238,7 @@ def test_a_server_that_says_nothing(sshd: Sshd) -> None:
 def test_a_server_that_does_not_answer_a_sign_in(tmp_path: Path) -> None:
     slow = {"AuthorizedKeysCommand": "/bin/sleep 30", "AuthorizedKeysCommandUser": "root"}
     with Sshd.started(tmp_path, AuthorizedKeysFile="none", **slow) as [server]:
-        pool = Pool(Timing(handshake=1))
+        pool = Pool(Timing(handshake=5))
         error = refusal(pool, server.endpoint)
         assert error.code == ErrorCode.CONNECTION_TIMEOUT
         assert "did not answer the sign-in" in error.message
@@ -303,18 +304,28 @@ def test_keys_with_a_passphrase(
     session.close()
 
 
+def at_once(place: Path, number: int, count: int) -> str:
+    """A script that ends when ``count`` of its kind have begun."""
+    return (
+        f"touch {place}/begun-{number}; until set -- {place}/begun-* && [ $# = {count} ]; "
+        f"do sleep 0.1; done; echo {number}"
+    )
+
+
 def test_more_runs_than_sessions(executor: SshExecutor, tmp_path: Path) -> None:
     with Sshd.started(tmp_path, MaxSessions=3) as [server]:
         rig = Rig(executor, server.endpoint)
-        runs = together(12, lambda i: rig.run(rig.spec(f"sleep 0.5; echo {i}"))[1].stdout)
+        runs = together(12, lambda i: rig.run(rig.spec(at_once(tmp_path, i, 12)))[1].stdout)
         assert runs == [f"{i}\n".encode() for i in range(12)]
         assert 4 <= executor.pool.connections(server.endpoint) <= 12
         executor.close()
 
 
-def test_twelve_runs_where_sshd_has_its_defaults(executor: SshExecutor, sshd: Sshd) -> None:
+def test_twelve_runs_where_sshd_has_its_defaults(
+    executor: SshExecutor, sshd: Sshd, tmp_path: Path
+) -> None:
     rig = Rig(executor, sshd.endpoint)
-    runs = together(12, lambda i: rig.run(rig.spec(f"sleep 0.5; echo {i}"))[1].stdout)
+    runs = together(12, lambda i: rig.run(rig.spec(at_once(tmp_path, i, 12)))[1].stdout)
     assert runs == [f"{i}\n".encode() for i in range(12)]
     assert executor.pool.connections(sshd.endpoint) == 2
 
@@ -339,7 +350,9 @@ def test_both_ways_of_saying_that_there_is_no_session(
     assert len(set(asked)) == 2
 
 
-def test_max_startups(tmp_path: Path) -> None:
+def test_max_startups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # How many of them are dropped, and how often, is up to chance.
+    monkeypatch.setattr("commands.execution.pool.TRIES", 12)
     with Sshd.started(tmp_path, MaxStartups="2:30:10") as [server]:
         executors = [SshExecutor() for _ in range(8)]
         try:
@@ -373,7 +386,7 @@ def test_one_connection_for_a_whole_run(executor: SshExecutor, sshd: Sshd) -> No
     assert executor.pool.connections(sshd.endpoint) == 1
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while not holds() and time.monotonic() < until:
         time.sleep(0.02)
@@ -495,10 +508,10 @@ def test_close_does_not_wait_for_who_connects(
     resolved = threading.Event()
     if kind == "resolving":
         endpoint = dataclasses.replace(sshd.endpoint, host="slow.invalid")
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved.wait(20) and [])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved.wait(90) and [])
     else:
         endpoint = request.getfixturevalue(kind)
-    before, pool = threading.active_count(), Pool(Timing())
+    before, pool = threading.active_count(), Pool(Timing(connect=60, handshake=60))
     answers: list[str] = []
 
     def call() -> None:
@@ -511,18 +524,18 @@ def test_close_does_not_wait_for_who_connects(
     began = time.monotonic()
     pool.close()
     for each in callers:
-        each.join(5)
-    assert time.monotonic() - began < 5
+        each.join(30)
+    assert time.monotonic() - began < 30
     assert answers == ["ConnectionLost"] * 3
     resolved.set()
     assert eventually(lambda: threading.active_count() <= before)
 
 
 def test_who_waits_for_a_connection_shares_its_failure(deaf: Endpoint) -> None:
-    pool = Pool(Timing(connect=1))
+    pool = Pool(Timing(connect=4))
     began = time.monotonic()
     answers = together(6, lambda _: outcome(lambda: pool.open(deaf)))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # one after the other, they would take longer
     assert answers == [ErrorCode.CONNECTION_TIMEOUT] * 6
     pool.close()
 
@@ -540,7 +553,7 @@ def test_a_dead_host_does_not_delay_others(deaf: Endpoint, sshd: Sshd) -> None:
 
 
 def test_abandoning_one_who_connects(deaf: Endpoint) -> None:
-    pool, call = Pool(Timing(connect=2)), Call("r")
+    pool, call = Pool(Timing(connect=8)), Call("r")
     threading.Timer(0.2, call.abandon).start()
     began = time.monotonic()
 
@@ -550,7 +563,7 @@ def test_abandoning_one_who_connects(deaf: Endpoint) -> None:
 
     (other, later), (abandoned, soon) = together(2, one)
     assert (other, abandoned) == (ErrorCode.CONNECTION_TIMEOUT, "ConnectionLost")
-    assert soon < 1 < later
+    assert soon < 7 < later
     pool.close()
 
 

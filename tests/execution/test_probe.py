@@ -113,7 +113,7 @@ def test_probes_keep_no_connection_alive(sshd: Sshd) -> None:
     executor = SshExecutor(Timing(idle=1))
     executor.probe(sshd.endpoint)
     connection = executor.pool._sites[sshd.endpoint].connections[0]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while connection.alive and time.monotonic() < until:
         executor.probe(sshd.endpoint)
         time.sleep(0.1)
@@ -122,7 +122,7 @@ def test_probes_keep_no_connection_alive(sshd: Sshd) -> None:
 
 
 def test_a_connection_that_is_dead_and_idle_is_replaced(sshd: Sshd) -> None:
-    executor = SshExecutor(Timing(dead=0.5))
+    executor = SshExecutor(Timing(dead=4))
     name = executor.probe(sshd.endpoint)
     stopped = sshd.sessions()
     for each in stopped:
@@ -137,21 +137,20 @@ def test_a_connection_that_is_dead_and_idle_is_replaced(sshd: Sshd) -> None:
 
 
 def test_a_connection_with_runs_on_it_is_not_closed_by_a_probe(sshd: Sshd) -> None:
-    executor = SshExecutor(Timing(beat=60, dead=1))
+    executor = SshExecutor(Timing(beat=60, dead=4))
     executor.pool._tend = lambda: None  # type: ignore[method-assign] # no housekeeping
     rig = Rig(executor, sshd.endpoint)
     handle = rig.start(rig.spec("echo a; sleep 0.2; echo b; exit 3"))
     stopped = sshd.sessions()
-    timer = threading.Timer(2.5, lambda: [each.resume() for each in stopped])
     for each in stopped:
         each.suspend()
-    timer.start()
     try:
         assert executor.probe(sshd.endpoint)
         assert executor.pool.connections(sshd.endpoint) == 2
-        finished, heard = rig.follow(handle)
     finally:
-        timer.join()
+        for each in stopped:
+            each.resume()
+    finished, heard = rig.follow(handle)
     assert (finished.exit_code, heard.stdout) == (3, b"a\nb\n")
     executor.acknowledge(sshd.endpoint, handle)
     executor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import platform
 import pwd
@@ -25,7 +26,7 @@ from commands.execution import remote
 from commands.execution.executor import Handle, Offsets, RunSpec
 from commands.execution.remote import Frame, Interpreter, Reader, interpreter_of
 from commands.rules.launcher import Launcher
-from tests.execution.conftest import assert_clean, forget_spare, noted, process
+from tests.execution.conftest import assert_clean, end_watchdog, forget_spare, noted, process
 
 NONCE = "0123456789abcdef" * 2
 MARK = b"\x1e" + NONCE.encode() + b" "
@@ -257,7 +258,7 @@ class Local:
         first = self.frame(process)
         if requests and b"cc_main start" in program:
             first = self.frame(process)
-        out, err = process.communicate(b"".join(requests), timeout=30)
+        out, err = process.communicate(b"".join(requests), timeout=90)
         found = Reader(NONCE).feed(out)
         errors = [each for each in Reader(NONCE).feed(err) if isinstance(each, bytes)]
         return [Frame(first[0], tuple(first[1:])), *found], b"".join(errors)
@@ -362,7 +363,7 @@ class TestShells:
         for word in ("cc_frame", "cd", "if", "no-such-program", "./no", "/tmp", "-x", "*"):
             spec = RunSpec("r", b"", launcher=Launcher((word,)))
             process = local.begin(remote.start_program(NONCE, spec))
-            out, _ = process.communicate(timeout=10)
+            out, _ = process.communicate(timeout=60)
             assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("LauncherNotFound",)), word
         assert not (local.home / ".command-console").exists()
 
@@ -378,7 +379,7 @@ class TestShells:
     @pytest.mark.parametrize("script", [b"trap '' TERM; ", b""])
     def test_timeout_of_one_process(self, local: Local, script: bytes) -> None:
         script += b"sleep 60 & echo $!; while :; do sleep 0.1; done"
-        last, out, _ = local.run(script, "tail", timeout=1, grace=1, whole_tree=False)
+        last, out, _ = local.run(script, "tail", timeout=4, grace=1, whole_tree=False)
         child = psutil.Process(int(out))
         child.kill()
         assert last == Frame("result", ("timeout", "-", "-", "0"))
@@ -418,7 +419,7 @@ class TestShells:
 
     def test_the_door_is_closed_to_nobody(self, local: Local) -> None:
         process = self._through(local, "no-such-user").begin(b"")
-        assert process.communicate(timeout=10) == (b"", b"")
+        assert process.communicate(timeout=60) == (b"", b"")
         assert process.returncode == remote.NO_ACCOUNT
 
     def _through(self, local: Local, name: str) -> Local:
@@ -430,47 +431,48 @@ class TestShells:
         program = remote.start_program(NONCE, RunSpec("r", b"echo x\n" * 50))
         # All but the last newline is the whole program, and may run.
         for cut in [*range(0, len(program) - 20, len(program) // 12), len(program) - 2]:
-            local.begin(program[:cut]).communicate(timeout=10)
+            local.begin(program[:cut]).communicate(timeout=60)
         assert not (local.home / ".command-console").exists()
 
     def test_a_full_disk_is_a_refusal(self, local: Local) -> None:
         program = remote.start_program(NONCE, RunSpec("r", b"echo x"))
         # ulimit -f 0: no file may grow, which is what a full disk looks like to the shell.
         process = local.begin(b"trap '' XFSZ; ulimit -f 0\n" + program)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=60)
         assert Reader(NONCE).feed(out)[-1] == Frame("refused", ("DiskFull",))
         shutil.rmtree(local.home / ".command-console" / ".done")
 
     def test_ended_sleeps_do_not_end_the_run(self, local: Local) -> None:
         """What ``pkill sleep`` in any script of the same user does to the watchdog."""
-        spec = RunSpec("r", b"sleep 0.5; echo end; exit 5", timeout=60)
-        self._start(local, spec)
+        go = local.home / "go"
+        script = f"until [ -e {go} ]; do sleep 0.05; done; echo end; exit 5"
+        self._start(local, RunSpec("r", script.encode(), timeout=60))
         watchdog = self._watchdog(local)
         for _ in range(3):
-            for each in watchdog.children():
-                each.terminate()
+            self._end_sleep(watchdog)
             time.sleep(0.1)
+        go.touch()
         assert self._result(local) == ["exit", "5", "-", "0", "."]
         assert not watchdog.is_running() or watchdog.status() == psutil.STATUS_ZOMBIE
         self._end(local)
 
     def test_a_timeout_after_an_ended_sleep_is_not_late(self, local: Local) -> None:
-        self._start(local, RunSpec("r", b"sleep 60", timeout=2, grace=0))
         began = time.monotonic()
+        self._start(local, RunSpec("r", b"sleep 60", timeout=8, grace=0))
         time.sleep(0.2)
-        for each in self._watchdog(local).children():
-            each.terminate()
+        self._end_sleep(self._watchdog(local))
         assert self._result(local) == ["timeout", "-", "0", "0", "."]
-        assert 1.5 < time.monotonic() - began < 4.5
+        assert 7.5 < time.monotonic() - began < 15.5
         self._end(local)
 
     def test_whoever_ended_a_run_and_was_killed_at_it_is_believed(self, local: Local) -> None:
         self._start(local, RunSpec("r", b"sleep 60", timeout=60))
         directory = local.home / ".command-console" / "r"
-        watchdog = self._watchdog(local)
+        process(directory, "script")
+        process(directory, "watchdog").suspend()
         (directory / "end").write_text("cancel\n")
-        for each in [watchdog, *watchdog.children(), process(directory, "supervisor")]:
-            each.kill()
+        end_watchdog(directory)
+        process(directory, "supervisor").kill()
         program = remote.converse_program(NONCE, Handle("r", ""))
         found, _ = local.call(program, remote.follow_request(Offsets(), poll=True))
         assert found[-1] == Frame("result", ("cancel", "-", "0", "0"))
@@ -490,22 +492,29 @@ class TestShells:
         process = local.begin(remote.start_program(NONCE, RunSpec("unclean-home", b"exit 0")))
         assert local.frame(process) == ["hello"]
         base = local.frame(process)[5]
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
         spare = Path(f"/var/tmp/.command-console-{os.getuid()}")
         assert base == str(spare)
+        assert "." in self._result(local, spare / "unclean-home")
         self._end(local, "unclean-home", base)
         assert os.listdir(home) == []
         forget_spare(spare, "unclean-home")
 
     def _watchdog(self, local: Local) -> psutil.Process:
         found = process(local.home / ".command-console" / "r", "watchdog")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while not found.children() and time.monotonic() < until:
             time.sleep(0.02)
         return found
 
-    def _result(self, local: Local) -> list[str]:
-        directory, until = local.home / ".command-console" / "r", time.monotonic() + 10
+    def _end_sleep(self, watchdog: psutil.Process) -> None:
+        for each in watchdog.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.terminate()
+
+    def _result(self, local: Local, directory: Path | None = None) -> list[str]:
+        directory = directory or local.home / ".command-console" / "r"
+        until = time.monotonic() + 60
         while "." not in (words := noted(directory, "result")) and time.monotonic() < until:
             time.sleep(0.02)
         return words
@@ -514,7 +523,7 @@ class TestShells:
         process = local.begin(remote.start_program(NONCE, spec))
         assert local.frame(process)[0] == "hello"
         assert local.frame(process)[:2] == ["started", "1"]
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
     def _end(self, local: Local, run_id: str = "r", base: str = "") -> None:
         program = remote.converse_program(NONCE, Handle(run_id, base))

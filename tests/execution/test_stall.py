@@ -16,7 +16,7 @@ from tests.execution.conftest import assert_clean
 from tests.execution.contract import Rig
 from tests.sshd import Sshd
 
-PATIENCE_S = 20
+PATIENCE_S = 90
 READS = "sleep 600 | script -qc 'read x' /dev/null"
 """With nothing on its own input, ``script`` would type Ctrl-D, and nobody would wait."""
 

@@ -239,7 +239,7 @@ def test_a_client_that_stops_half_way_starts_nothing(rig: Rig, host: WindowsHost
     session.channel.exec_command(windows.command())
     session.channel.sendall(message[:-1])
     session.channel.shutdown_write()
-    assert session.exit_code(10) == 114
+    assert session.exit_code(60) == 114
     assert host.fake.started == []
     session.close()
 
@@ -261,7 +261,7 @@ def test_eight_executors_start_one_run_once(rig: Rig, host: WindowsHost) -> None
 
 
 def test_following_again_begins_where_the_stored_bytes_end(rig: Rig, host: WindowsHost) -> None:
-    handle = rig.start(rig.say("say 0123456789\nerr abc\nsleep 0.5\nsay end\nexit 3221225477"))
+    handle = rig.start(rig.say("say 0123456789\nerr abc\nsleep 4\nsay end\nexit 3221225477"))
     heard = Heard()
     heard.on_output = lambda _: host.drop() if len(heard.stdout + heard.stderr) == 15 else None
     with pytest.raises(ConnectionLost):
@@ -374,7 +374,7 @@ def test_no_powershell(rig: Rig, host: WindowsHost) -> None:
 def test_standard_input_that_does_not_arrive(
     rig: Rig, host: WindowsHost, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "ANSWER", 1.0)
+    monkeypatch.setattr(ssh, "ANSWER", 5.0 if hangs else 60.0)
     host.says, host.hangs = windows.DEAF, hangs
     with pytest.raises(ConnectFailed, match=r"Make cmd\.exe the default shell"):
         rig.start(rig.say(""))
@@ -386,7 +386,7 @@ def test_a_shell_that_changes_what_arrives(rig: Rig, host: WindowsHost) -> None:
     session = executor.pool.open(rig.endpoint, Call())
     session.channel.exec_command(windows.command())
     session.channel.sendall(b"\xef\xbb\xbf" + windows.system_program(NONCE))
-    assert session.exit_code(10) == 113
+    assert session.exit_code(60) == 113
     assert host.programs == []
     session.close()
 
@@ -415,7 +415,7 @@ def test_a_run_cancelled_before_it_was_started(rig: Rig, host: WindowsHost) -> N
 def test_the_server_takes_no_other_key(host: WindowsHost) -> None:
     """The host of these tests is a real server: a wrong key must not get in."""
     transport = paramiko.Transport(("127.0.0.1", host.endpoint.port))
-    transport.start_client(timeout=10)
+    transport.start_client(timeout=60)
     with pytest.raises(paramiko.AuthenticationException):
         transport.auth_publickey(USER, paramiko.RSAKey.generate(2048))
     transport.close()
