@@ -98,7 +98,10 @@
     refill(draft.fields, new Set(newer.map((field) => field.name)));
     // for another type other rows can be chosen
     if (type() !== old) type().dispatchEvent(new Event("change", { bubbles: true }));
-    if (draft.picked) form.dispatchEvent(new CustomEvent("pick", { detail: draft.picked }));
+    const { picked } = history.state ?? {}; // before that too
+    if (draft.picked && !picked?.length) {
+      form.dispatchEvent(new CustomEvent("pick", { detail: draft.picked }));
+    }
     say(says.dataset.restored, draft.at);
     const discard = document.createElement("button");
     Object.assign(discard, { type: "button", textContent: says.dataset.discard });

@@ -10,6 +10,12 @@ from playwright.sync_api import APIResponse, Page, Route
 from tests.browser.conftest import PATIENCE_MS
 
 
+def stop_clock(page: Page) -> None:
+    """What ``page`` begins from now on and does after a time waits for ``page.clock.run_for``."""
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 10)
+
+
 class Held:
     """The first request of ``page`` to ``address``, a pattern; later ones are not held."""
 

@@ -9,11 +9,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from commands.models.instance import fingerprint
-from tests.browser.conftest import Console
+from tests.browser.conftest import PATIENCE_MS, Console
 from tests.sshd import Sshd
 
+# What comes on stderr waits for a file: both streams in one go have no order.
 FIVE_LINES = (
-    'for i in 1 2 3 4 5; do echo "$(hostname) line $i"; sleep 0.5; done; echo oops >&2; exit 3'
+    'for i in 1 2 3 4 5; do echo "$(hostname) line $i"; sleep 0.5; done; '
+    "until [ -e {} ]; do sleep 0.1; done; echo oops >&2; exit 3"
 )
 
 
@@ -73,10 +75,16 @@ def timed(record_property):
     return report
 
 
-def test_three_demo_instances_answer_live(visit, timed):
+def test_three_demo_instances_answer_live(visit, timed, tmp_path):
     page = visit()
+    running = page.locator(".nav .cnt", has_text="running")
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while running.count() and time.monotonic() < deadline:  # what others left is being stopped
+        page.wait_for_timeout(300)
+        page.reload()
+    go_on = tmp_path / "go-on"
     create_clicked = time.monotonic()
-    create(page, FIVE_LINES, instances=["demo-1", "demo-2", "demo-3"])
+    create(page, FIVE_LINES.format(go_on), instances=["demo-1", "demo-2", "demo-3"])
     page.wait_for_selector("#log .ln")
     timed("click to first line", time.monotonic() - create_clicked)
     seen = []
@@ -86,11 +94,13 @@ def test_three_demo_instances_answer_live(visit, timed):
             assert now[: len(seen)] == seen
             seen = now
             # Later lines come one by one: while some are missing, the task still runs.
-            if len(seen) < 5:
+            if len(seen) < 6:
                 expect(page).to_have_title(re.compile("^Running:"))
+            if len(seen) == 5:
+                go_on.touch()
         time.sleep(0.02)
     wait_until_failed(page)
-    expect(page.locator(".nav .cnt", has_text="running")).to_have_count(0)
+    expect(running).to_have_count(0)
     assert_five_lines_and_failure(page, ["demo-1", "demo-2", "demo-3"])
 
 
@@ -114,16 +124,23 @@ def test_openssh_servers_added_by_the_command_answer_the_same(console: Console, 
             )
             assert f"Added openssh-{number}" in told
         page = visit(at=None)
-        create(page, FIVE_LINES, instances=["openssh-1", "openssh-2"])
+        go_on = tmp_path / "go-on"
+        create(page, FIVE_LINES.format(go_on), instances=["openssh-1", "openssh-2"])
+        for instance in ("openssh-2", "openssh-1"):
+            page.get_by_role("link", name=re.compile(instance)).click()
+            expect(page.locator("#log .ln")).to_have_count(5)
+        go_on.touch()
         wait_until_failed(page)
         assert_five_lines_and_failure(page, ["openssh-1", "openssh-2"])
 
 
-def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing(visit):
+def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing(visit, tmp_path):
     page = visit()
+    go_on = tmp_path / "go-on"
     url = create(
         page,
-        "for i in $(seq 1 30); do echo n$i; sleep 0.1; done; printf end >&2",
+        "for i in $(seq 1 30); do echo n$i; sleep 0.1; done; "
+        f"until [ -e {go_on} ]; do sleep 0.1; done; printf end >&2",
         instances=["demo-1"],
         name="Thirty",
     )
@@ -135,6 +152,8 @@ def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing
         assert now == expected[: len(now)]
     late = visit()
     late.goto(url)
+    expect(late.locator("#log .ln")).to_have_count(30)
+    go_on.touch()
     for each in (page, late):
         expect(each).to_have_title(re.compile("^Succeeded:"), timeout=120_000)
         expect(each.locator("#log .ln")).to_have_count(len(expected))
@@ -142,14 +161,17 @@ def test_a_reload_in_the_midst_and_a_late_second_browser_miss_and_repeat_nothing
         assert log_text(each) == "\n".join(expected)
 
 
-def test_without_javascript_everything_but_live_updates_works(visit):
+def test_without_javascript_everything_but_live_updates_works(visit, tmp_path):
     page = visit(java_script_enabled=False, at=None)
-    create(page, "echo hello; sleep 1; exit 2", instances=["demo-2"], name="No script")
+    go_on = tmp_path / "go-on"
+    script = f"echo hello; until [ -e {go_on} ]; do sleep 0.1; done; exit 2"
+    create(page, script, instances=["demo-2"], name="No script")
     assert (
         page.locator("noscript meta[http-equiv=refresh]").count()
         or page.locator("meta[http-equiv=refresh]").count()
     )
-    deadline = time.monotonic() + 30
+    go_on.touch()
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while "Failed" not in page.title():
         assert time.monotonic() < deadline
         time.sleep(0.3)

@@ -18,8 +18,10 @@ NOTE = "Use parameters was turned on, because the command has a parameter."
 # Notes that the rows of parameters have followed what was typed since.
 FOLLOW = """() => {
   window.followed = false;
-  const form = document.getElementById("run-form");
-  form.addEventListener("edited", () => { window.followed = true; }, { once: true });
+  const content = document.getElementById("id_content");
+  content.addEventListener("input", () => {
+    content.form.addEventListener("edited", () => { window.followed = true; }, { once: true });
+  }, { once: true });
 }"""
 
 
@@ -124,9 +126,9 @@ def test_a_row_that_left_keeps_its_value_for_half_a_minute(visit):
     )
     expect(content).to_be_focused()
     content.fill("echo {{stays}} {{gone}}")
-    page.clock.run_for(29_000)
+    page.clock.run_for(20_000)
     content.fill("echo {{stays}}")
-    page.clock.run_for(29_000)
+    page.clock.run_for(20_000)
     content.fill("echo {{gone}} {{stays}}")
     page.clock.run_for(60_000)
     expect(page.get_by_label("{{gone}}")).to_be_enabled()
@@ -299,6 +301,7 @@ def test_a_raised_timeout_is_told_until_another_is_typed(visit):
     expect(note).to_be_visible()
     create(page)
     page.wait_for_selector("#errors")
+    page.wait_for_load_state()  # its scripts see what is typed from now on
     expect(note).to_be_visible()
     timeout.fill("30")
     expect(asked).to_have_value("")
@@ -727,12 +730,15 @@ def test_what_is_typed_before_the_draft_has_come_stays(visit):
     held = Held(page, re.compile(r"/static/js/draft\b"))
     page.goto("/run/")
     page.fill("[name=name]", "Newer")
+    tick(page, "demo-2")
     held.let_go()
     expect(page.locator("#draft")).to_contain_text("restored")
     expect(page.locator("#id_content")).to_have_value("echo {{word}} {{password}}")
     expect(page.get_by_label("{{word}}")).to_have_value("shown")
     expect(page.get_by_label("Command name")).to_have_value("Newer")
     wait_until_kept(page, "draft.fields.some(([, value]) => value === 'Newer')")
+    expect(page.get_by_role("checkbox", name="demo-1", exact=True)).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="demo-2", exact=True)).to_be_checked()
 
 
 # ---------- looks ----------

@@ -63,7 +63,7 @@ def open_task(page: Page, state: str, tasks: dict[str, str]) -> None:
             page.get_by_role("link", name="Stop task").click()
             page.wait_for_selector("dialog[open] button")
         return
-    create(page, "echo a; sleep 20", instances=["demo-1", "demo-2"], name="Looks running")
+    create(page, "echo a; sleep 50", instances=["demo-1", "demo-2"], name="Looks running")
     page.wait_for_selector("#log .ln")
     if state == "signed out":
         page.route(re.compile("/events"), lambda route: route.fulfill(status=401))

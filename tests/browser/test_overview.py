@@ -57,8 +57,8 @@ def test_a_page_that_nobody_sees_asks_for_nothing(visit, operator):
     page.wait_for_timeout(300)
     assert asked == []
     page.evaluate(hide % "false")
-    page.clock.run_for(6_000)
-    page.wait_for_timeout(300)
+    with page.expect_request(lambda request: True):
+        page.clock.run_for(6_000)
     assert asked
 
 
@@ -81,7 +81,8 @@ def test_find_by_keyboard(visit, operator, failed):
     page.goto("/account/")
     page.keyboard.press("/")
     expect(page.locator("#find")).to_be_focused()
-    page.keyboard.type("broken")
+    with page.expect_response(re.compile("/find/.*q=broken")):  # the whole word
+        page.keyboard.type("broken")
     link = page.locator("#found-quick").get_by_role("link", name=re.compile("Looks broken")).first
     expect(link).to_be_visible()
     expect(page.locator("#find-say")).to_have_text("Results are below. Press the down arrow.")

@@ -38,6 +38,7 @@ def test_values_are_filled_on_each_instance(visit, javascript):
     while not re.match("Succeeded", page.title()):
         page.wait_for_timeout(300)
         page.reload()
+    expect(page.locator("#log .ln")).to_have_count(2)
     assert lines(page) == ["hello hello from demo-1", "7"]
     assert "s3cret" not in page.content()
 

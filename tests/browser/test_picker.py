@@ -13,6 +13,7 @@ from tests.browser.conftest import PASSWORD, Console
 from tests.browser.held import Held
 from tests.browser.looks import assert_accessible, on_phones
 from tests.browser.test_live_form import NEVER_LOADED
+from tests.browser.test_stream import until
 from tests.conftest import HOST_KEY
 
 # Checked tomorrow: no check of the running console changes what these tests look at.
@@ -312,6 +313,7 @@ def test_htmx_comes_with_the_first_touch_and_nothing_asked_before_is_missed(open
         page.get_by_role("button", name="Next").click()
     page.wait_for_function("document.querySelector('head script[src*=\"/htmx-2\"]')")
     expect(page.locator("#pick-range")).to_contain_text("1–25 of 98 matches")
+    until(page, lambda: asked)
     asked[0].continue_()
     shown = "26–50 of 98 matches" if ask == "clicking" else "1–1 of 1 match"
     expect(page.locator("#pick-range")).to_contain_text(shown)
@@ -514,6 +516,7 @@ def test_nothing_runs_out_of_its_place_at_any_width(opened):
     page = opened()
     for width in (1440, 1280, 1200, 1100, 800, 390, 320):
         page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => innerWidth === width", arg=width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for places in ("#rows", "#id_type", ".selbar", ".tools", ".quotas", ".go"):
             over = page.locator(places).evaluate_all(

@@ -36,6 +36,7 @@ def set_up(page: Page) -> tuple[pyotp.TOTP, list[str]]:
     page.get_by_label("Enter the code that it shows").fill(app.now())
     page.get_by_role("button", name="Turn on").click()
     expect(page.get_by_text("The second factor is on.")).to_be_visible()
+    page.wait_for_load_state()
     return app, page.locator(".codes code").all_inner_texts()
 
 

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PASSWORD, Console
+from tests.browser.held import stop_clock
 from tests.browser.looks import RULES, assert_accessible, assert_looks_good, on_phones
 
 LIMIT = """
@@ -200,6 +201,7 @@ def test_with_the_keyboard_alone_somebody_is_invited(open_as, admin):
 def test_a_link_is_copied(open_as, admin):
     page = open_as(admin, "/team/members/", permissions=["clipboard-read", "clipboard-write"])
     link = invite(page, "copy@example.com")
+    stop_clock(page)  # it says so for two seconds only
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == link
