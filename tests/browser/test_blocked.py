@@ -80,7 +80,7 @@ def test_without_streams_a_page_refreshes_itself_and_goes_live_when_it_can(visit
     seen = lines(page)
     assert seen == [str(n + 1) for n in range(len(seen))]
     page.set_viewport_size({"width": 320, "height": 844})
-    page.wait_for_function("innerWidth === 320")
+    page.wait_for_function("() => innerWidth === 320")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 

@@ -173,7 +173,7 @@ def test_asking_for_the_same_twice_is_one_step_back(visit, operator, failed):
     expect(page).to_have_url(re.compile("q=looks"))
     with page.expect_response("**/tasks/?q=*"):
         page.locator("#q").press("Enter")
-    page.wait_for_function("!document.querySelector('.htmx-request')")
+    page.wait_for_function("() => !document.querySelector('.htmx-request')")
     assert page.evaluate("history.length") == steps + 1
 
 

@@ -311,7 +311,7 @@ def test_htmx_comes_with_the_first_touch_and_nothing_asked_before_is_missed(open
         page.get_by_label("Connection", exact=True).select_option("Host key changed")
     else:
         page.get_by_role("button", name="Next").click()
-    page.wait_for_function("document.querySelector('head script[src*=\"/htmx-2\"]')")
+    expect(page.locator("head script[src*='/htmx-2']")).to_be_attached()
     expect(page.locator("#pick-range")).to_contain_text("1–25 of 98 matches")
     until(page, lambda: asked)
     asked[0].continue_()

@@ -169,7 +169,7 @@ def test_somebody_signed_out_is_told_and_nothing_is_tried_again(visit):
     path = url.removeprefix(page.evaluate("location.origin"))
     expect(opened.value).to_have_url(re.compile(re.escape("?next=" + path.replace("/", "%2F"))))
     page.set_viewport_size({"width": 320, "height": 844})
-    page.wait_for_function("innerWidth === 320")
+    page.wait_for_function("() => innerWidth === 320")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
