@@ -277,7 +277,8 @@ def follow_request(offsets: Offsets, *, poll: bool = False) -> bytes:
 def acknowledge_request(*, sweep: bool = False) -> bytes:
     """The request to forget the run; ``sweep`` also drops what is 60 days old.
 
-    That are tombstones, and runs that are over and were never acknowledged.
+    That are tombstones, and runs that are over and were never acknowledged. A list of what was
+    started (``@since``) that is longer than 128 KiB is begun anew then.
     """
     return f"acknowledge {'sweep' if sweep else 'only'}\n".encode()
 

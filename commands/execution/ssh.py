@@ -74,7 +74,7 @@ _SENTENCE = 2000
 _NAME = 255
 _ID = 64
 _NAMES = 200
-_SWEEP_EVERY = 24 * 3600.0
+_SWEEP_EVERY = 24 * 3600.0  # seconds between two looks for what is old on an instance
 _REFUSALS = {
     "DirectoryNotExists": (ErrorCode.DIRECTORY_NOT_EXISTS, sentences.NO_DIRECTORY),
     "InterpreterNotFound": (ErrorCode.INTERPRETER_NOT_FOUND, sentences.NO_INTERPRETER),
