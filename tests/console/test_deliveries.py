@@ -30,7 +30,10 @@ from tests.live import embedded_broker
 from tests.sshd import Sshd
 
 LINES = 40
-SCRIPT = "echo once >>{count}; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.1; while [ -e {hold} ]; do sleep 0.1; done; done"  # noqa: E501 - one shell command
+SCRIPT = (
+    "echo once >>{count}; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.1; "
+    "while [ -e {hold} ]; do sleep 0.1; done; done"
+)
 CREATE = """
 import json, sys
 import django
