@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -254,6 +254,9 @@ def _table(
     outdated: Collection[int] = (),
 ) -> HttpResponse:
     """The table; first what is ``outdated``, so that nobody has to search for it."""
+    # Before the rows: a key that arrives in between is shown, and looked for once more. The
+    # other way round the page would say that all have answered, and never show what they did.
+    reading = _reading(origin)
     found = service.review(origin)
     rows = [_view(line, line.row.pk in outdated) for line in found.lines]
     rows.sort(key=lambda view: not view.outdated)
@@ -271,7 +274,7 @@ def _table(
             line.importable and line.row.key_source == ImportRow.KeySource.READ
             for line in found.lines
         ),
-        "reading": _reading(origin),
+        "reading": reading,
     }
     return render(request, "instances/import_review.html", context, status=status)
 
@@ -291,8 +294,9 @@ def _view(line: Line, outdated: bool) -> RowView:
 
 def _reading(origin: Import) -> Reading:
     """How far it is; nothing was asked for where ``total`` is 0."""
-    rows = origin.rows
-    waiting = rows.filter(wanted=True).count()
-    read = rows.filter(key_source=ImportRow.KeySource.READ.value).count()
-    unanswered = rows.exclude(unanswered="").count()
-    return Reading(waiting + read + unanswered, waiting, unanswered)
+    found = origin.rows.aggregate(
+        waiting=Count("pk", filter=Q(wanted=True)),
+        read=Count("pk", filter=Q(key_source=ImportRow.KeySource.READ.value)),
+        unanswered=Count("pk", filter=~Q(unanswered="")),
+    )
+    return Reading(sum(found.values()), found["waiting"], found["unanswered"])

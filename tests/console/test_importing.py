@@ -172,6 +172,27 @@ def test_host_keys_that_are_read(alice, sent):
     assert Instance.objects.get().host_key == HOST_KEY
 
 
+def test_keys_that_arrive_while_the_page_is_made(alice, sent, monkeypatch):
+    url = begun(alice, {**sent, "known_hosts": ""})
+    pressed(alice, url, "keys")
+    real = importing.review
+
+    def reviewed_then_answered(origin):
+        found = real(origin)
+        asked = ImportRow.objects.filter(wanted=True)
+        importing.record_keys(keys=[Key(row.pk, HOST_KEY) for row in asked])
+        return found
+
+    monkeypatch.setattr(importing, "review", reviewed_then_answered)
+    page = alice.get(url).content.decode()
+    # It shows no key yet, so it has to look again.
+    assert "shown by the host" not in page
+    assert "0 of 2 hosts asked for their keys" in page
+    page = alice.get(url).content.decode()
+    assert "2 hosts were asked for their keys." in page
+    assert page.count("shown by the host: compare it") == 2
+
+
 def shown_on(client, url):
     fields = shown_fields(client.get(url).content.decode(), "import-form")
     fields.pop("action", None)
