@@ -119,20 +119,18 @@ cc_usable() { cc_ours "$1" && [ -w "$1" ] && [ -x "$1" ]; }
 
 # cc_private DIR: nobody else may write there. Needed where others can create names beside it.
 cc_private() {
-  case $(ls -ldn "$1") in
-    drwx------*) return 0 ;;
-  esac
-  return 1
+  case $(ls -ldn "$1") in drwx------*) ;; *) return 1 ;; esac
 }
 
+# cc_bases: sets cc_home_base and cc_spare_base, which are one where there is no home to use.
 cc_bases() {
   cc_uid=
   while read -r cc_key cc_uid cc_rest; do
     [ "$cc_key" = Uid: ] && break
   done </proc/self/status
-  cc_home_base=
-  [ -n "$HOME" ] && cc_plain "$HOME" && cc_home_base=${HOME%/}/.command-console
   cc_spare_base=/var/tmp/.command-console-$cc_uid
+  cc_home_base=$cc_spare_base
+  cc_plain "$HOME" && cc_home_base=${HOME%/}/.command-console
 }
 
 # cc_plain DIR: the console can store this name and give it back exactly. No ranges: what
@@ -157,9 +155,9 @@ cc_find() {
     return
   fi
   for cc_try in "$cc_home_base" "$cc_spare_base"; do
-    [ -n "$cc_try" ] && cc_ours "$cc_try" || continue
+    cc_ours "$cc_try" || continue
     cc_at "$cc_try"
-    if [ -e "$cc_done" ] || [ -d "$cc_dir" ]; then return 0; fi
+    [ -e "$cc_done" ] || [ -d "$cc_dir" ] && return
   done
   return 1
 }
@@ -167,8 +165,7 @@ cc_find() {
 # cc_make: finds the run or makes its directory in the first base that can be used. A full one
 # is not passed over: it may have room for who starts the same run just now, and then both would.
 cc_make() {
-  for cc_try in "$cc_base" "$cc_home_base" "$cc_spare_base"; do
-    [ -n "$cc_try" ] || continue
+  for cc_try in "${cc_base:-$cc_home_base}" "$cc_home_base" "$cc_spare_base"; do
     cc_at "$cc_try"
     mkdir -m 700 "$cc_try" "$cc_try/.done" "$cc_dir"
     if cc_usable "$cc_try" && cc_usable "$cc_dir" && cc_usable "$cc_try/.done"; then
@@ -193,6 +190,9 @@ cc_full() {
 cc_lives() {
   [ -n "$2" ] && cc_stat "$1" && [ "$cc_start" = "$2" ] && [ "$cc_state" != Z ]
 }
+
+# cc_kill PID:START: that process, if it lives.
+cc_kill() { cc_lives "${1%:*}" "${1#*:}" && kill -KILL "${1%:*}"; }
 
 # cc_alive: the supervisor that claimed this run is running (same process, same boot).
 cc_alive() {
@@ -260,16 +260,13 @@ cc_alone() {
 # cc_members: sets cc_list to the living processes of the run: those that carry its cookie,
 # belong to the script's session, write into its pipes, or descend from any of these.
 cc_members() {
-  if [ -e "$cc_dir/alone" ]; then
-    cc_alone
-    return
-  fi
+  [ -e "$cc_dir/alone" ] && { cc_alone; return; }
   cc_list=' ' cc_tree=
   cc_pipes
   cc_noted 3
-  cc_sid=$cc_first
+  cc_sid=${cc_first:-none}
   # Somebody else has that id now, which can't be before the whole session is gone.
-  cc_stat "${cc_sid:-none}" && [ "$cc_start" != "$cc_second" ] && cc_sid=
+  cc_stat "$cc_sid" && [ "$cc_start" != "$cc_second" ] && cc_sid=none
   cc_newcomers
   cc_named=$(grep -lszxF -e "COMMAND_CONSOLE_RUN=$cc_id" $cc_files /dev/null)
   # It could not be started: not there, or too many names. Then to find nobody is no proof.
@@ -284,7 +281,7 @@ cc_members() {
     cc_stat "$cc_p" && [ "$cc_state" != Z ] || continue
     cc_tree="$cc_tree $cc_p:$cc_parent"
     case $cc_list in *" $cc_p "*) continue ;; esac
-    if [ "$cc_session" = "${cc_sid:-none}" ] || [ "$cc_p" = "${cc_sid:-none}" ] ||
+    if [ "$cc_session" = "$cc_sid" ] || [ "$cc_p" = "$cc_sid" ] ||
       [ "$cc_proc/fd/1" -ef "$cc_pipe_o" ] || [ "$cc_proc/fd/2" -ef "$cc_pipe_e" ] ||
       [ "$cc_proc/fd/1" -ef "$cc_pipe_e" ] || [ "$cc_proc/fd/2" -ef "$cc_pipe_o" ]; then
       cc_list="$cc_list$cc_p "
@@ -330,11 +327,10 @@ cc_know_others() {
 # and end, each may be gone when it is looked at, and its child not in the list made before. The
 # last four look at newcomers only, and are quick.
 cc_nobody() {
-  cc_times=0
-  while [ $cc_times -lt 6 ]; do
+  for cc_scan in 1 2 3 4 5 6; do
     cc_members && return 1
-    cc_times=$((cc_times + 1))
   done
+  return 0
 }
 
 cc_any_left() {
@@ -360,12 +356,11 @@ cc_stop() {
     if ! cc_any_left; then cc_nobody && return 0; fi
     cc_clock
   done
-  cc_round=0
-  while [ $cc_round -lt 50 ]; do
+  cc_wait=0
+  while [ $cc_wait -lt 50 ]; do
     cc_nobody && return 0
     kill -KILL $cc_list
-    cc_pause 0.05
-    cc_round=$((cc_round + 1))
+    cc_tick 0.05
   done
   cc_members && set -- $cc_list && cc_left=$# && cc_name_them
   return 0
@@ -388,10 +383,7 @@ cc_script() {
   [ -e "$cc_dir/end" ] && exit 0
   export COMMAND_CONSOLE_RUN="$cc_id"
   [ -z "$cc_launcher" ] || cc_launch
-  if [ -n "$cc_argument" ]; then
-    exec setsid "$cc_interpreter" "$cc_argument" "$cc_own"
-  fi
-  exec setsid "$cc_interpreter" "$cc_own"
+  exec setsid "$cc_interpreter" ${cc_argument:+"$cc_argument"} "$cc_own"
 }
 
 # cc_sleep_out: until the time is over or somebody cancels, however often a script of the same
@@ -486,9 +478,7 @@ cc_end_slow() {
     done
     [ -n "$cc_far" ] && continue
     read -r cc_key <"$cc_file" && cc_readers=$cc_key
-    for cc_p in $cc_readers; do
-      cc_lives "${cc_p%:*}" "${cc_p#*:}" && kill -KILL "${cc_p%:*}"
-    done
+    for cc_p in $cc_readers; do cc_kill "$cc_p"; done
   done
 }
 
@@ -710,13 +700,17 @@ cc_unclaim() {
   exit 0
 }
 
+# cc_tee o|e: becomes the tee that writes this file. What it says is not output: it may not write
+# there.
+cc_tee() { exec tee /dev/null <&7 7<&- 5>&- 6>&- 8>&- >>"$cc_dir/$1" 2</dev/null; }
+
 # cc_tee_up: the pipes are handed over open: then nobody waits here for a tee that was killed at
-# once. What a tee says is not output: it may not write there.
+# once.
 cc_tee_up() {
-  tee /dev/null <&7 7<&- 5>&- 6>&- 8>&- >>"$cc_dir/o" 2</dev/null &
+  cc_tee o &
   cc_tee_o=$!
   exec 7</proc/self/fd/6
-  tee /dev/null <&7 7<&- 5>&- 6>&- 8>&- >>"$cc_dir/e" 2</dev/null &
+  cc_tee e &
   cc_tee_e=$!
   exec 7<&-
   cc_note 5 31 "$cc_tee_o $cc_tee_e"
@@ -732,7 +726,7 @@ cc_let_go() {
 # cc_end_sleep: a watchdog that was killed has left it.
 cc_end_sleep() {
   cc_noted 4
-  cc_lives "${cc_third%:*}" "${cc_third#*:}" && kill -KILL "${cc_third%:*}"
+  cc_kill "$cc_third"
 }
 
 # cc_not_by_us: the watchdog ended the script, or whoever cancels in its place.
@@ -764,11 +758,8 @@ cc_refuse() {
 }
 
 cc_no_place() {
-  if cc_full "$cc_found"; then
-    cc_refuse DiskFull
-  else
-    cc_refuse StateDirectoryUnusable
-  fi
+  cc_full "$cc_found" && set DiskFull || set StateDirectoryUnusable
+  cc_refuse $1
 }
 
 # cc_no_room: what the run needs could not be written. It goes again, unless somebody else who
@@ -779,20 +770,19 @@ cc_no_room() {
   cc_refuse DiskFull
 }
 
+cc_executable() { [ -f "$1" ] && [ -x "$1" ]; }
+
 # cc_reachable PROGRAM: it can be started, by its path or from PATH. Not `command -v`, which
 # also knows the words and functions of the shell, where no shell will look.
 cc_reachable() {
   case $1 in
-    */*)
-      [ -f "$1" ] && [ -x "$1" ]
-      return
-      ;;
+    */*) cc_executable "$1"; return ;;
   esac
   cc_rest=$PATH:
   while [ -n "$cc_rest" ]; do
     cc_try=${cc_rest%%:*}
     cc_rest=${cc_rest#*:}
-    [ -f "${cc_try:-.}/$1" ] && [ -x "${cc_try:-.}/$1" ] && return
+    cc_executable "${cc_try:-.}/$1" && return
   done
   return 1
 }
@@ -817,9 +807,8 @@ cc_fit() {
     cc_reachable "$cc_launcher" || cc_refuse LauncherNotFound
     return
   fi
-  [ -f "$cc_interpreter" ] && [ -x "$cc_interpreter" ] ||
-    cc_refuse InterpreterNotFound || return
-  [ -z "$cc_program" ] || command -v "$cc_program" >/dev/null ||
+  cc_executable "$cc_interpreter" &&
+    { [ -z "$cc_program" ] || command -v "$cc_program" >/dev/null; } ||
     cc_refuse InterpreterNotFound
 }
 
@@ -827,9 +816,7 @@ cc_prepare() {
   cc_fit || return
   cc_make || cc_no_place || return
   cc_own=$cc_dir/$cc_file
-  if [ -n "$cc_single" ]; then
-    true >"$cc_dir/alone" || cc_no_room || return
-  fi
+  [ -z "$cc_single" ] || true >"$cc_dir/alone" || cc_no_room || return
   cc_text >"$cc_own" && true >>"$cc_dir/o" && true >>"$cc_dir/e" || cc_no_room
 }
 
@@ -867,7 +854,6 @@ cc_absent() {
 # cc_kept: each base that can have held it, up to the one that would now, is older than the ask.
 cc_kept() {
   for cc_try in "$cc_home_base" "$cc_spare_base"; do
-    [ -n "$cc_try" ] || continue
     if cc_ours "$cc_try"; then
       cc_at "$cc_try"
       cc_since && [ "$cc_second" -lt $cc_ask ] && ! cc_listed || return
@@ -988,6 +974,14 @@ cc_hole() {
   done
 }
 
+# cc_both_holes: sets cc_holes to where those of o and of e end.
+cc_both_holes() {
+  cc_hole o
+  cc_holes=$cc_hole
+  cc_hole e
+  cc_holes=$cc_holes,$cc_hole
+}
+
 # cc_reads o|e FROM PROCESS: makes known that this process reads that file, and says whether all
 # from FROM on is there. In this order: who drops bytes first writes it down, then looks for us.
 cc_reads() {
@@ -1017,9 +1011,9 @@ cc_skip() {
 # containers, tail would wait for ever: then cc_nudge ends it and the console asks again.
 cc_tails() {
   cc_unlist
-  (cc_reads o "$1" self && exec tail -c "+$(($1 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/o") &
+  (cc_tail o "$1") &
   cc_tail=$!
-  (cc_reads e "$2" self && exec tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/e") >&4 &
+  (cc_tail e "$2") >&4 &
   cc_tail_e=$! cc_nudger=
   if [ "$cc_listens" != "$cc_id" ]; then
     cc_nudge >/dev/null 4>&- &
@@ -1032,6 +1026,11 @@ cc_tails() {
   cc_code=$?
   [ -n "$cc_nudger" ] && kill $cc_nudger
   return $cc_code
+}
+
+# cc_tail o|e FROM: becomes the tail that reads it.
+cc_tail() {
+  cc_reads "$1" "$2" self && exec tail -c "+$(($2 + 1))" -f "--pid=$cc_sup" -s 0.02 "$cc_dir/$1"
 }
 
 cc_nudge() {
@@ -1065,16 +1064,15 @@ cc_polls() {
   cc_reads o "$1" $$ && cc_reads e "$2" $$ || return
   tail -c "+$(($1 + 1))" <&5
   tail -c "+$(($2 + 1))" <&6 >&4
-  cc_turn=0 cc_ended= cc_step=0.02
+  cc_wait=0 cc_ended= cc_step=0.02
   while [ -z "$cc_ended" ]; do
     cc_alive && ! cc_over || cc_ended=1
     cat <&5
     cat <&6 >&4
     [ -n "$cc_ended" ] && break
-    cc_pause $cc_step
-    cc_turn=$((cc_turn + 1))
-    [ $cc_turn = 50 ] && cc_step=0.2
-    [ $((cc_turn % 25)) = 0 ] && cc_frame beat
+    cc_tick $cc_step
+    [ $cc_wait = 50 ] && cc_step=0.2
+    [ $((cc_wait % 25)) = 0 ] && cc_frame beat
   done
   exec 5<&- 6<&-
 }
@@ -1142,17 +1140,12 @@ cc_at_once() {
 }
 
 cc_follow() {
-  if ! cc_find || [ ! -e "$cc_dir/state" ]; then
-    cc_frame gone
-    return
-  fi
+  cc_find && [ -e "$cc_dir/state" ] || { cc_frame gone; return; }
   cc_written
   cc_moment_over
   [ "$1.$2" = 0.0 ] && cc_at_once && return
-  cc_hole o
-  cc_holes=$cc_hole
-  cc_hole e
-  cc_holes=$cc_holes,$cc_hole
+  cc_both_holes
+  cc_before=$cc_holes
   cc_frame flow
   cc_frame flow >&4
   cc_stream "$1" "$2" "$3"
@@ -1160,10 +1153,8 @@ cc_follow() {
   cc_frame "end"
   cc_frame "end" >&4
   if [ $cc_whole != 0 ]; then
-    cc_hole o
-    cc_now_at=$cc_hole
-    cc_hole e
-    if [ "$cc_holes" = "$cc_now_at,$cc_hole" ]; then cc_frame broken; else cc_frame again; fi
+    cc_both_holes
+    if [ "$cc_holes" = "$cc_before" ]; then cc_frame broken; else cc_frame again; fi
     return
   fi
   cc_over || { cc_lost; cc_over; }

@@ -15,7 +15,7 @@ SHELLS = ("dash", "bash", "busybox sh")
 def carried_out(shell: str, base: Path, steps: str) -> str:
     """What ``steps`` print in ``shell``, where the run ``t-1`` is at home in ``base``."""
     program = remote._source("runner.sh") + (
-        f"cc_id=t-1 cc_nonce=0 cc_grace=0 cc_spare_base={base} cc_home_base=\n"
+        f"cc_id=t-1 cc_nonce=0 cc_grace=0 cc_spare_base={base} cc_home_base={base}\n"
         f"cc_at {base}\n{steps}\n"
     )
     done = subprocess.run(
