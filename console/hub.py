@@ -109,11 +109,11 @@ class Hub:
             while not viewer.level and not viewer.ended:
                 if frames := await self._read_for(lambda: self._reader.catch_up(viewer)):
                     yield frames
-            if once:
-                if viewer.saw_end:  # not what others were told since: the client would never know
-                    yield self._fragments.done()
-                return
-            self._wake(viewer.topic)  # the task may have ended meanwhile, or before
+            if once and not viewer.saw_end:
+                return  # not what others were told since: the client would never know
+            # The task may have ended meanwhile, or before. Level is who has what the others have,
+            # which may be behind an end that was shown: the rest of the output comes first.
+            self._wake(viewer.topic)
             while (frame := await self._next(viewer)) is not None:
                 yield frame
         except DatabaseError as error:

@@ -152,10 +152,7 @@ def part(request: HttpRequest, panel: Panel) -> HttpResponse:
 def progress(request: HttpRequest, uid: str) -> HttpResponse:
     """What was found so far, as a fragment of the form; empty again once it is forgotten."""
     found = resolve.preflight(request, uid)
-    if found is None:
-        forgotten = _("What was found is no longer kept. Check again.")
-        return part(request, Panel(errors=[forgotten]))
-    return part(request, _panel(found))
+    return part(request, _forgotten() if found is None else _panel(found))
 
 
 def _begin(request: HttpRequest, scope: Scope, form: RunForm) -> Panel:
@@ -181,9 +178,16 @@ def _begin(request: HttpRequest, scope: Scope, form: RunForm) -> Panel:
 def _panel(asked: Preflight) -> Panel:
     checks = asked.checks.select_related("instance").order_by("pk")
     rows = [_row(asked, check) for check in checks]
+    if not rows:  # since it was looked for: none is not all of them
+        return _forgotten()
     if all(row.check.done for row in rows):
         rows.sort(key=lambda row: _PROBLEMS_FIRST.index(row.state))
     return Panel(asked, rows)
+
+
+def _forgotten() -> Panel:
+    """In the place of what is kept no longer, or whose instances were all removed."""
+    return Panel(errors=[_("What was found is no longer kept. Check again.")])
 
 
 def _row(asked: Preflight, check: PreflightCheck) -> Row:

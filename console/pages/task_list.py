@@ -148,6 +148,9 @@ def _all(request: HttpRequest, scope: Scope) -> InvocationQuerySet:
 
 def _context(request: HttpRequest, scope: Scope, wanted: Wanted) -> dict[str, Any]:
     everything = _all(request, scope)
+    # Before the page's tasks: one that is created in between is listed, and counted as new all
+    # the same. The other way round it would be neither.
+    newest = _newest(everything)
     paginator: Paginator[Any] = Paginator(wanted.apply(everything), PAGE_SIZE)
     page = paginator.get_page(request.GET.get("page"))
     page.object_list = task_rows(page.object_list, timezone.now())
@@ -156,7 +159,7 @@ def _context(request: HttpRequest, scope: Scope, wanted: Wanted) -> dict[str, An
         "wanted": wanted,
         "chips": list(wanted.chips()),
         "any": bool(page.object_list) or everything.exists(),
-        "newest": _newest(everything),
+        "newest": newest,
         "fresh": 0,
         "states": list(_states().items()),
         "types": Type.choices,

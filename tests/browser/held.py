@@ -37,15 +37,19 @@ class Held:
 
 
 class HeldAnswers:
-    """The answers to requests of ``page`` for lines of output: made at once, and held back."""
+    """The answers to requests of ``page`` for a part of a task's page, by its id.
 
-    def __init__(self, page: Page) -> None:
+    They are made at once, and held back.
+    """
+
+    def __init__(self, page: Page, part: str = "log") -> None:
         self._page = page
+        self._part = part
         self._held: list[tuple[Route, APIResponse]] = []
         page.route("**/tasks/**", self._hold)
 
     def _hold(self, route: Route) -> None:
-        if route.request.headers.get("hx-target") == "log":
+        if route.request.headers.get("hx-target") == self._part:
             self._held.append((route, route.fetch()))
         else:
             route.fallback()

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Console
+from tests.browser.held import HeldAnswers
 from tests.browser.looks import RULES, assert_looks_good
 
 MAKE = """
@@ -250,6 +251,20 @@ def test_squares_and_groups_of_many_follow_what_happens(console, visit, tasks):
     page.get_by_role("link", name="Ignore numbers and times").click()
     expect(page).to_have_url(re.compile("loose=1"))
     expect(page.locator(".groups")).to_contain_text("4 distinct results from 58 instances")
+
+
+def test_what_ends_while_the_list_is_on_its_way_shows_in_the_next(console, visit, tasks):
+    page = visit()
+    lists = HeldAnswers(page, "listed")
+    page.goto(f"{tasks['sixty']}?view=instances")
+    lists.wait()  # it shows what runs now
+    end = END.format(uid=uid_of(tasks["sixty"]), names=["api-002"])
+    console.manage("shell", "-c", end)
+    expect(page.get_by_role("option", name="api-002: Succeeded")).to_have_class("o")
+    lists.let_go()
+    lists.let_go()
+    row = page.locator("#rows .inst", has_text="api-002")
+    expect(row).to_contain_text("exit 0")
 
 
 VIEWS = {

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.held import Held
 from tests.browser.looks import assert_looks_good
 from tests.conftest import missing
 from tests.sshd import Sshd
@@ -135,6 +136,20 @@ def test_what_changes_afterwards_is_told(visit, place):
     page.get_by_role("button", name="Check this instance again").click()
     expect(page.locator("#preflight-sum")).to_have_text("The instance is not ready.")
     expect(stale).to_be_hidden()
+
+
+def test_checking_again_gives_up_looking_for_what_was_found_before(visit, place):
+    page = visit()
+    fill(page, place, ["demo-1"])
+    looks = re.compile("/run/check/")
+    look = Held(page, looks)
+    with page.expect_request(looks):
+        page.get_by_role("button", name="Check this instance before running").click()
+    page.fill("[name=workdir]", "/no/such/place")
+    with page.expect_event("requestfailed", lambda request: looks.search(request.url)):
+        page.get_by_role("button", name="Check this instance again").click()
+    look.let_go()
+    expect(page.locator("#preflight-sum")).to_have_text("The instance is not ready.")
 
 
 def test_a_path_that_is_none_is_said_beside_the_button(visit, place):

@@ -365,6 +365,31 @@ def test_an_answer_that_shows_a_run_as_running_is_not_called_the_last(
     assert seen[-1].name == "done"
 
 
+def test_an_answer_that_shows_the_end_has_all_output_before_it(
+    server, task, script, cast, monkeypatch
+):
+    script.begin()
+    script.say(b"one\n")
+    watch = script.run.instance_uid
+    snapshot = Reader.snapshot
+
+    def at_the_end(reader, viewer):
+        script.say(b"two\n")
+        script.end()
+        viewer.topic.read_at = 0.0  # the others get it after this only
+        return snapshot(reader, viewer) + reader.catch_up(viewer)
+
+    with open_stream(server, task, cast.bob, watch=watch) as other:
+        other.until("out")
+        until(lambda: all(viewer.level for viewer in the_hub()._topics[task.pk].viewers))
+        monkeypatch.setattr(Reader, "snapshot", at_the_end)
+        url = f"{server}/tasks/{task.uid}/events?once=1&watch={watch}"
+        with Stream(url, session_cookie(cast.vera)) as answer:
+            seen = list(answer)
+    assert numbers(seen) == [1, 2]
+    assert seen[-1].name == "done"
+
+
 # --- what goes away ------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from commands.rules.status import ErrorCode
 from commands.services import library, preflight, teams
 from commands.services.definitions import CommandInput
 from commands.services.preflight import Answer
+from console import resolve
 from tests.filled import shown_fields
 
 pytestmark = pytest.mark.django_db
@@ -218,6 +219,22 @@ def test_what_is_too_old_is_no_longer_kept(bob, form):
     Preflight.objects.update(expires_at=timezone.now())
     text = bob.get(f"/run/check/{asked.uid}/").content.decode()
     assert "What was found is no longer kept. Check again." in text
+
+
+def test_what_is_forgotten_while_it_is_shown_is_not_called_ready(bob, form, monkeypatch):
+    bob.post("/run/", {**form, "action": "check"}, headers=PART)
+    asked = answer((), (), ())
+    real = resolve.preflight
+
+    def found_then_forgotten(request, uid):
+        found = real(request, uid)
+        Preflight.objects.all().delete()
+        return found
+
+    monkeypatch.setattr(resolve, "preflight", found_then_forgotten)
+    text = bob.get(f"/run/check/{asked.uid}/").content.decode()
+    assert "What was found is no longer kept. Check again." in text
+    assert "ready" not in text
 
 
 def test_who_may_only_look_can_not_ask(sign_in, cast, form):

@@ -25,6 +25,7 @@ from commands.rules.status import (
 )
 from commands.services import invocations
 from commands.services.definitions import CommandInput
+from console.pages import task_list
 from console.pages.task_list import PAGE_SIZE, Wanted
 from tests.console.making import make_task, set_status
 
@@ -244,6 +245,26 @@ class TestLive:
         bar = client.get(f"/tasks/{address[1]}&status=Failed", headers=headers).content.decode()
         assert "1 new task. Show" in bar
         assert 'href="?status=Failed"' in bar
+
+    def test_what_is_created_while_the_page_is_made_is_counted(
+        self, sign_in, cast, make_task, monkeypatch
+    ):
+        client = sign_in(cast.vera)
+        make_task("Success", name="Before")
+        real = task_list.task_rows
+
+        def read_then_created(tasks, now):
+            rows = real(tasks, now)
+            make_task("Success", name="Meanwhile")
+            return rows
+
+        monkeypatch.setattr(task_list, "task_rows", read_then_created)
+        page = client.get("/tasks/").content.decode()
+        assert listed(page) == ["Before"]
+        address = re.search(r'hx-get="(\?newest=\d+)"', page)
+        assert address
+        bar = client.get(f"/tasks/{address[1]}", headers={"HX-Target": "fresh"})
+        assert "1 new task. Show" in bar.content.decode()
 
     @pytest.mark.parametrize("newest", ["", "x", "-1", "²", "9" * 30])
     def test_nonsense_about_the_newest_is_taken_for_none(self, sign_in, cast, some, newest):

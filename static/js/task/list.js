@@ -156,7 +156,7 @@ async function ask() {
   const top = place.scrollTop;
   place.replaceChildren(fresh);
   place.scrollTop = top;
-  stale = unfinished();
+  stale ||= unfinished(); // what has changed since it was asked for is not in the answer
   tell($("groups"));
   if (inside) keys.first(list)?.focus({ preventScroll: true });
 }
