@@ -165,7 +165,7 @@ async function ask() {
 async function fetched(url) {
   const headers = { "HX-Request": "true", "HX-Target": "listed" };
   const answer = await fetch(url, { headers }).catch(() => null);
-  stale ||= answer === null;
+  stale ||= !answer || answer.status >= 500; // it is asked for again
   if (!answer?.ok) return null;
   const holder = document.createElement("template");
   holder.innerHTML = await answer.text();
