@@ -114,5 +114,7 @@
   input.value = current();
   select.before(wrap);
   wrap.append(input, list, select);
-  addEventListener("pageshow", () => (input.value = current()));
+  addEventListener("pageshow", () => {
+    if (list.hidden) input.value = current(); // else somebody types already
+  });
 })();

@@ -89,4 +89,9 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden && event.target.matches("[data-poll]")) event.preventDefault();
   });
+  // What nobody asked for takes nothing away under a press: it comes with the next answer.
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    const polled = !detail.requestConfig.triggeringEvent;
+    if (polled && document.body.matches(":active")) detail.shouldSwap = false;
+  });
 })();

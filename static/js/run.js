@@ -169,7 +169,11 @@
   const chose = sessionStorage.getItem(FOCUS);
   sessionStorage.removeItem(FOCUS);
   const chosen = { source: "[name=source]:checked", command: "#id_command" }[chose];
-  if (chosen && !$("errors")) addEventListener("load", () => form.querySelector(chosen)?.focus());
+  if (chosen && !$("errors")) {
+    addEventListener("load", () => { // not away from where somebody types already
+      if (document.activeElement === document.body) form.querySelector(chosen)?.focus();
+    });
+  }
 
   // After Back the form is the one that was sent: creating again must not make a second task.
   function sameRequest() {

@@ -18,6 +18,7 @@ SETTLED = """() => document.getAnimations().every(
 
 def assert_accessible(page: Page, state: str = "") -> None:
     """Axe finds nothing, in dark or in light, of a page that is in ``state``."""
+    page.wait_for_load_state()
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(SETTLED)  # a colour on its way has the contrast of neither

@@ -207,8 +207,10 @@ def test_a_key_is_made_used_seen_to_be_used_and_revoked(console: Console, visit,
     page = visit(username=member("operator", team))
     page.get_by_role("link", name="Access keys").click()
     expect(page.get_by_role("heading", name="No access keys yet")).to_be_visible()
+    page.wait_for_load_state()
     assert Axe().run(page, options=RULES).response["violations"] == []
     uid, secret = make_key(page, "Nightly")
+    page.wait_for_load_state()
     assert Axe().run(page, options=RULES).response["violations"] == []
     page.get_by_role("button", name="Copy Access key secret").click()
     expect(page.locator("#say")).to_have_text(re.compile("Copied|Couldn't be copied"))

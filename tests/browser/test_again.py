@@ -34,6 +34,8 @@ def create_failing(page: Page, script: str) -> str:
     page.fill("[name=name]", "Fails once")
     page.get_by_role("switch", name="Use parameters").check()
     page.fill("[name=content]", script)
+    # It moves what stands below: a click would go astray.
+    expect(page.locator("#builtin-rows code")).to_be_visible()
     for instance in ("demo-1", "demo-2"):
         page.get_by_role("checkbox", name=instance, exact=True).check()
     page.get_by_role("button", name="Create task").click()

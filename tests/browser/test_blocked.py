@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.conftest import PATIENCE_MS
 from tests.browser.test_journey import create, lines, log_text
-from tests.browser.test_stream import EVENTS, task_of
+from tests.browser.test_stream import EVENTS, expect_live, task_of
 
 BLOCKED = "Live updates are blocked here. Refreshing every 5 s."
 COUNTING = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.3; done"
@@ -148,7 +148,7 @@ def test_a_hidden_page_keeps_its_title_without_a_stream(visit, tmp_path: Path):
     ended: list[Request] = []
     page.on("requestfailed", lambda request: request in asked and ended.append(request))
     page.goto(url)
-    expect(page.locator("#link-state")).to_have_text("Live")
+    expect_live(page)
     assert len(asked) == 1
     page.evaluate(LOOK, True)
     pass_s(page, 9)
@@ -169,6 +169,7 @@ def test_whoever_comes_back_to_a_hidden_page_sees_all(visit):
     url = counting(page, "Back again")
     page.clock.install()
     page.goto(url)
+    expect_live(page)
     page.wait_for_selector("#log .ln")
     asked: list[Request] = []
     page.on("request", lambda request: EVENTS.search(request.url) and asked.append(request))

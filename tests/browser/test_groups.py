@@ -153,6 +153,22 @@ def test_a_run_that_ends_leaves_the_list_of_those_that_run(console, visit):
     expect(page.get_by_text("No instance matches.")).to_be_visible()
 
 
+def test_the_link_that_retries_stays_under_a_press(console, visit):
+    address = make(console, '[Part("db-", 2, "Failed"), Part("api-", 3, "Running")]')
+    page = visit(at=address)
+    retry = page.get_by_role("link", name="Retry 2 failed")
+    retry.focus()
+    retry.hover()
+    page.mouse.down()
+    console.manage("shell", "-c", END.format(uid=uid_of(address), names=["api-002"]))
+    expect(chip(page, "Succeeded")).to_have_text(re.compile("1$"))
+    expect(retry).to_be_focused()
+    page.mouse.up()
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_be_visible()
+    console.manage("shell", "-c", END.format(uid=uid_of(address), names=["api-001", "api-003"]))
+    expect(page.locator("#retry .pri")).to_have_text("Retry 2 failed")
+
+
 def test_everything_is_there_for_the_keyboard(visit, tasks):
     page = visit(at=tasks["few"])
     page.get_by_role("searchbox", name="Filter by name").focus()

@@ -359,13 +359,18 @@ def test_only_a_changed_command_holds_up_who_leaves(visit):
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
     page.get_by_label("Command name").press_sequentially("A name")
+    wait_for_draft(page)
     page.goto("/tasks/")
     assert asked == []
+    # A draft that comes while somebody types has what is typed, and nobody need be asked.
+    restored = expect(page.locator("#draft")).to_contain_text
     page.goto("/run/")
+    restored("restored")
     page.locator("#id_content").press_sequentially("echo")
     page.goto("/tasks/")
     assert asked == ["beforeunload"]
     page.goto("/run/")
+    restored("restored")
     page.locator("#id_content").press_sequentially("echo")
     page.fill("[name=name]", "Leaves")
     tick(page)
@@ -474,6 +479,7 @@ def test_back_finds_the_values_of_parameters(visit):
     page.fill("[name=name]", "Comes back")
     page.get_by_label("{{word}}").fill("again")
     tick(page)
+    wait_for_draft(page)  # what keeps it has come
     create(page)
     page.wait_for_url("**/tasks/t-*/")
     page.go_back()
@@ -692,6 +698,22 @@ def test_back_finds_a_saved_command_that_was_left_before_its_page_had_loaded(vis
     page.go_back(wait_until="commit")
     expect(page.locator("#saved-name")).to_have_text(name)
     expect(page.locator("[name=source]:checked")).to_have_value("existing")
+
+
+@pytest.mark.parametrize("field", ["input[role=combobox]", "#id_q"])
+def test_who_types_before_the_page_has_loaded_is_left_alone_when_it_has(visit, field):
+    page = visit(at=None)
+    name = save(page, "echo one")
+    page.goto("/run/")
+    page.add_init_script(NEVER_LOADED)
+    held = Held(page, "**/static/awaited")
+    page.locator("[name=source][value=existing]").check()
+    page.locator("#awaited").wait_for(state="attached")
+    page.locator(field).fill(name)
+    held.let_go()
+    page.wait_for_load_state()
+    expect(page.locator(field)).to_be_focused()
+    expect(page.locator(field)).to_have_value(name)
 
 
 def test_a_source_chosen_before_the_page_is_ready_is_shown_once_it_is(visit):

@@ -176,6 +176,7 @@ def test_a_webhook_and_its_secret(visit):
     page.get_by_label("Address of the webhook").fill("https://chat.example/hooks/abc")
     page.get_by_role("button", name="Add the rule").click()
     expect(page.locator(".secret")).to_have_text(re.compile(r"^\s*\S{43}\s*$"))
+    page.wait_for_load_state()
     assert Axe().run(page, options=RULES).response["violations"] == []
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="https://chat.example").click()

@@ -75,6 +75,20 @@ def test_a_failure_needs_a_look_until_it_was_looked_at(visit, operator, failed):
     expect(row).to_have_count(0)
 
 
+def test_what_is_being_pressed_stays_while_the_page_asks_again(visit, operator, failed):
+    page = visit(username=operator)
+    make_failed(page, failed)
+    page.clock.install()
+    page.goto("/")
+    page.get_by_role("button", name="Mark as looked at").hover()
+    page.mouse.down()
+    with page.expect_response(lambda one: one.request.headers.get("hx-target") == "live"):
+        page.clock.run_for(6_000)
+    page.wait_for_function("() => !document.querySelector('.htmx-request')")
+    page.mouse.up()
+    expect(page.get_by_text("No failures in the last three days")).to_be_visible()
+
+
 def test_find_by_keyboard(visit, operator, failed):
     page = visit(username=operator)
     make_failed(page, failed)

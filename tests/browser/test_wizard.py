@@ -259,6 +259,7 @@ def test_every_validation_message_stands_above_and_beside(visit):
         for name, text in {**good, field: value}.items():
             page.fill(f"[name={name}]", text)
         tick(page, "demo-1")
+        expect(page.locator("#draft")).not_to_be_empty()  # it is kept from now on
         page.get_by_role("button", name="Create task").click()
         page.wait_for_selector("#errors")
         expect(page).to_have_title(re.compile("^Error:"))
@@ -285,6 +286,7 @@ def test_parameters_that_are_wrong_are_said_by_name(visit, saved):
         write(page, content)  # it may turn itself on
         page.check("[name=use_params]")
         tick(page, "demo-1")
+        expect(page.locator("#draft")).not_to_be_empty()  # it is kept from now on
         page.get_by_role("button", name="Create task").click()
         page.wait_for_selector("#errors")
         expect(page.locator("#e-content")).to_contain_text(sentence)
@@ -302,6 +304,7 @@ def test_back_reload_and_a_double_click_lose_and_double_nothing(visit):
     page.fill("[name=param-word]", "back")
     page.fill("[name=workdir]", "/tmp")
     tick(page, "demo-2")
+    expect(page.locator("#draft")).to_contain_text("Draft kept")  # and all else when it is sent
     page.get_by_role("button", name="Create task").dblclick()
     page.wait_for_url("**/tasks/t-*/")
     address = page.url

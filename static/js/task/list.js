@@ -44,6 +44,7 @@ export function show() {
 export function begin() {
   rows.begin();
   document.addEventListener("htmx:oobBeforeSwap", keepChips);
+  document.addEventListener("htmx:oobBeforeSwap", keepRetry);
 }
 
 // The task has ended: its last runs are compared only now.
@@ -152,6 +153,10 @@ async function ask() {
   const fresh = await fetched(location.href);
   if (mine !== newest || !fresh) return;
   const place = $("listed");
+  if (place.matches(":active")) { // a press would be lost
+    stale = true;
+    return;
+  }
   const inside = place.contains(document.activeElement);
   const top = place.scrollTop;
   place.replaceChildren(fresh);
@@ -187,4 +192,20 @@ function keepChips(event) {
     place.textContent = count.textContent;
     place.closest(".chip").classList.toggle("zero", count.closest(".chip").classList.contains("zero"));
   }
+}
+
+// So do the links that retry, where they lead to the same.
+function keepRetry(event) {
+  const { target, fragment } = event.detail;
+  if (target.id !== "retry") return;
+  const [before, after] = [target, fragment.firstElementChild].map((all) => [...all.children]);
+  const leads = (links) => links.map((link) => link.getAttribute("href")).join(" ");
+  if (!before.length || leads(before) !== leads(after)) return;
+  event.detail.shouldSwap = false;
+  before.forEach((link, place) => {
+    link.classList.toggle("pri", after[place].classList.contains("pri"));
+    if (link.textContent !== after[place].textContent) {
+      link.replaceChildren(...after[place].childNodes);
+    }
+  });
 }
