@@ -89,9 +89,8 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden && event.target.matches("[data-poll]")) event.preventDefault();
   });
-  // What nobody asked for takes nothing away under a press: it comes with the next answer.
-  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => { // what is being pressed stays
     const polled = !detail.requestConfig.triggeringEvent;
-    if (polled && document.body.matches(":active")) detail.shouldSwap = false;
+    if (polled && document.querySelector(":active")) detail.shouldSwap = false;
   });
 })();
