@@ -53,6 +53,16 @@ cc_stat() {
   cc_state=$1 cc_parent=$2 cc_session=$4 cc_start=${20}
 }
 
+# cc_place FDINFO: sets cc_at to how far that open file is.
+cc_place() {
+  read -r cc_key cc_at <"$1"
+  cc_flush
+}
+
+# cc_flush: bash reads ahead, and goes back to the end of the line. In /proc it can't where the
+# process ends in this moment: then it would take what it has for the next file.
+cc_flush() { while read -r cc_rest; do :; done </dev/null; }
+
 # cc_create FILE: whether we are the one who makes it. No fork: noclobber is O_EXCL.
 cc_create() {
   set -C
@@ -441,8 +451,8 @@ cc_bound() {
 # cc_to. First it is written down, then those are ended who have not read that far (they are
 # asked to come again), then the bytes go: nobody ever reads zeros in their place.
 cc_trim() {
-  cc_to=$3 cc_key= cc_at=0
-  read -r cc_key cc_at <"/proc/$2/fdinfo/1"
+  cc_to=$3 cc_at=0
+  cc_place "/proc/$2/fdinfo/1"
   [ $((cc_at - $3)) -gt "$cc_spool" ] || return
   cc_head=$((cc_spool / 4))
   cc_end=$((cc_at - cc_spool / 2))
@@ -471,7 +481,7 @@ cc_end_slow() {
     cc_far= cc_readers=
     for cc_fd in "/proc/${cc_file##*.}/fd"/*; do
       [ "$cc_fd" -ef "$cc_dir/$1" ] || continue
-      read -r cc_key cc_at <"${cc_fd%/fd/*}/fdinfo/${cc_fd##*/}"
+      cc_place "${cc_fd%/fd/*}/fdinfo/${cc_fd##*/}"
       [ "$cc_at" -ge "$2" ] && cc_far=1
       # On a full disk the file may be empty.
       cc_stat "${cc_file##*.}" && cc_readers=$cc_of:$cc_start
@@ -584,8 +594,8 @@ cc_at_work() {
   cc_copied= cc_states=
   for cc_p in $cc_tee_o $cc_tee_e; do
     cc_writes $cc_p o || cc_writes $cc_p e || continue
-    cc_key= cc_at=
-    cc_stat $cc_p && read -r cc_key cc_at <"/proc/$cc_p/fdinfo/1"
+    cc_at=
+    cc_stat $cc_p && cc_place "/proc/$cc_p/fdinfo/1"
     cc_copied="$cc_copied $cc_at" cc_states=$cc_states$cc_state
   done
 }
@@ -638,9 +648,10 @@ cc_divert() {
 cc_miss() {
   cc_turn=0 cc_seen=
   while [ $cc_turn -lt 80 ]; do
-    cc_key= cc_at=0 cc_both=0
-    read -r cc_key cc_at <"/proc/$1/fdinfo/1"
+    cc_at=0 cc_both=0
+    cc_place "/proc/$1/fdinfo/1"
     { read -r cc_key cc_both && read -r cc_key cc_both; } <"/proc/$1/io"
+    cc_flush
     [ "$cc_both" -gt $((cc_at * 2)) ] || return
     cc_turn=$((cc_turn + 1))
     [ $cc_turn -lt 20 ] && continue
@@ -1114,7 +1125,7 @@ cc_moment_over() {
 # cc_little o|e: sets cc_all to what the file holds, which is little, if it is text. Nothing else
 # could be held exactly: then the count differs from the place in the file that we have come to.
 cc_little() {
-  cc_all= cc_size=0 cc_key= cc_at=0 cc_line=
+  cc_all= cc_size=0 cc_at=0 cc_line=
   [ -s "$cc_dir/$1" ] || return 0
   {
     while IFS= read -r cc_line; do

@@ -302,6 +302,32 @@ def test_a_tee_that_opens_its_file_while_it_is_looked_at_is_asked(later: int, fo
         assert done.stdout.decode() == f"{found} 2\n", shell
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_what_was_read_of_a_process_that_ends_is_not_taken_for_another_file(
+    tmp_path: Path, shell: str
+) -> None:
+    """Thirty processes end while they are looked at. Bash would do so, with one or two of them."""
+    (tmp_path / "state").write_text("first\nsecond\n")
+    program = remote._source("runner.sh") + (
+        "wrong=0 turn=0\n"
+        "while [ $turn -lt 30 ]; do\n"
+        "turn=$((turn + 1))\n"
+        "sleep 60 &\n"
+        "seen=$!\n"
+        "(sleep 0.0$((turn % 10)); kill -KILL $seen) &\n"
+        "while [ -e /proc/$seen/fd/0 ]; do\n"
+        "cc_place /proc/$seen/fdinfo/1\n"
+        f"read -r line <{tmp_path}/state\n"
+        '[ "$line" = first ] || wrong=$((wrong + 1))\n'
+        "done 2>/dev/null\n"
+        "wait\n"
+        "done\n"
+        'echo "$wrong"\n'
+    )
+    done = subprocess.run(shell.split(), input=program.encode(), capture_output=True, check=False)
+    assert done.stdout == b"0\n", done.stderr
+
+
 LITTLE = [
     b"",
     b"a",
